@@ -1,0 +1,151 @@
+"""Ids, addresses and units: the small types that every layer shares.
+
+An id is 32 bytes, an address 20; both are ``bytes`` that print as hex, and each kind is a type of its own, so that an
+order id cannot be handed in where an offer id is asked for (mypy) and a wrong length never gets far (run time).
+
+Example:
+    >>> OfferId("0x" + "11" * 32)
+    OfferId('0x1111111111111111111111111111111111111111111111111111111111111111')
+    >>> str(Address("0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"))
+    '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed'
+    >>> to_units("0.50", decimals=6), str(from_units(500000, decimals=6))
+    (500000, '0.5')
+"""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal, InvalidOperation
+from typing import ClassVar, Self
+
+from pyiot_evm.exceptions import InputError
+from pyiot_evm.hashing import keccak256
+
+__all__ = [
+    "Address",
+    "Bytes32",
+    "DeviceId",
+    "OfferId",
+    "OrderId",
+    "ResaleId",
+    "SaleId",
+    "TransactionHash",
+    "ZERO_ADDRESS",
+    "from_units",
+    "to_units",
+]
+
+
+class _Hex(bytes):
+    """Bytes of one fixed length that print as 0x-prefixed hex."""
+
+    LENGTH: ClassVar[int]
+    __slots__ = ()
+
+    def __new__(cls, value: bytes | str) -> Self:
+        """Take raw bytes or a hex string (``0x`` optional).
+
+        Raises:
+            InputError: ``value`` is not hex or not of this type's length.
+        """
+        if isinstance(value, str):
+            try:
+                value = bytes.fromhex(value.removeprefix("0x").removeprefix("0X"))
+            except ValueError as error:
+                raise InputError(f"{cls.__name__} is not hex: {value!r}") from error
+        if len(value) != cls.LENGTH:
+            raise InputError(f"{cls.__name__} must have {cls.LENGTH} bytes, not {len(value)}")
+        return super().__new__(cls, value)
+
+    def __str__(self) -> str:
+        return "0x" + self.hex()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}('{self}')"
+
+
+class Bytes32(_Hex):
+    """A 32-byte word: a hash, a root, a salt."""
+
+    LENGTH = 32
+    __slots__ = ()
+
+
+class DeviceId(Bytes32):
+    """keccak256 of a device's genesis signer."""
+
+    __slots__ = ()
+
+
+class SaleId(Bytes32):
+    """The EIP-712 digest of what is sold: an Offer or a Resale."""
+
+    __slots__ = ()
+
+
+class OfferId(SaleId):
+    """The EIP-712 digest of an Offer; as a number, the id of its ERC-1155 data token."""
+
+    __slots__ = ()
+
+
+class ResaleId(SaleId):
+    """The EIP-712 digest of a Resale."""
+
+    __slots__ = ()
+
+
+class OrderId(Bytes32):
+    """keccak256(abi.encode(saleId, buyer, mask, E.x, E.y))."""
+
+    __slots__ = ()
+
+
+class TransactionHash(Bytes32):
+    """The hash of a transaction."""
+
+    __slots__ = ()
+
+
+class Address(_Hex):
+    """A 20-byte account or contract address; ``str()`` gives the EIP-55 checksummed form."""
+
+    LENGTH = 20
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        digits = self.hex()
+        digest = keccak256(digits.encode()).hex()
+        return "0x" + "".join(c.upper() if int(d, 16) >= 8 else c for c, d in zip(digits, digest, strict=False))
+
+
+ZERO_ADDRESS = Address(bytes(20))
+_EXACT = Context(prec=100)
+
+
+def to_units(amount: str | Decimal | int, *, decimals: int) -> int:
+    """Turn a human amount into base units of a token, exactly.
+
+    Args:
+        amount: The amount in whole tokens, e.g. ``"0.50"``. Floats are refused: they are not exact.
+        decimals: The token's decimals, e.g. 6 for a dollar token.
+
+    Raises:
+        InputError: ``amount`` is a float, no number, negative, or has more decimals than the token.
+    """
+    if isinstance(amount, float):
+        raise InputError(f"money is never a float: {amount!r}", hint=f'write it as text: "{amount}"')
+    try:
+        value = Decimal(amount)
+    except (InvalidOperation, TypeError, ValueError) as error:
+        raise InputError(f"not an amount of money: {amount!r}", hint='write it like "0.50"') from error
+    if not value.is_finite() or value < 0:
+        raise InputError(f"an amount must be 0 or more: {amount}")
+    units = value.scaleb(decimals, _EXACT)
+    if units != units.to_integral_value():
+        raise InputError(f"{amount} has more than the token's {decimals} decimals")
+    return int(units)
+
+
+def from_units(units: int, *, decimals: int) -> Decimal:
+    """Turn base units of a token into whole tokens, exactly; the reverse of :func:`to_units`."""
+    return Decimal(f"{Decimal(units).scaleb(-decimals, _EXACT).normalize(_EXACT):f}")
