@@ -1,0 +1,1 @@
+"""A pytest plugin for the users of pyiot_evm."""
