@@ -1,0 +1,162 @@
+"""Compile contracts/ with py-solc-x and the pinned npm compiler into artifacts.
+
+The contracts of the suite go to pyiot_evm/contracts/artifacts/NAME.json (committed, shipped in the wheel), everything
+else that can be deployed (mocks) to .build/artifacts/NAME.json. Nothing is compiled when no source has changed.
+
+    python scripts/tools/compile_contracts.py            compile what changed
+    python scripts/tools/compile_contracts.py --check    compile again, write nothing, fail when an artifact differs
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "pyiot_evm" / "contracts" / "artifacts"
+BUILT = ROOT / ".build" / "artifacts"
+SOLC = ROOT / "scripts" / "tools" / "solc.js"
+OPENZEPPELIN = "@openzeppelin/contracts"
+
+# The contracts that a chain gets, and the outside interfaces that the SDK speaks.
+SUITE = ("DataMarket", "DeviceRegistry", "DevDollar", "P256Verifier", "SignedReadingRule")
+INTERFACES = ("IERC1271", "IERC20Metadata")
+
+
+def compiler_settings() -> dict[str, Any]:
+    """Return the standard-JSON settings; foundry.toml is the one place where they are chosen."""
+    profile = tomllib.loads((ROOT / "foundry.toml").read_text())["profile"]["default"]
+    return {
+        "evmVersion": profile["evm_version"],
+        "viaIR": profile["via_ir"],
+        "optimizer": {"enabled": profile["optimizer"], "runs": profile["optimizer_runs"]},
+        "remappings": profile["remappings"],
+    }
+
+
+def sources() -> dict[str, str]:
+    """Return every Solidity file of the suite by its source unit name."""
+    return {str(p.relative_to(ROOT)): p.read_text() for p in sorted((ROOT / "contracts").rglob("*.sol"))}
+
+
+def fingerprint(texts: dict[str, str]) -> str:
+    """Return a hash over the sources, the settings and the locked packages: what the output depends on."""
+    digest = hashlib.sha256(json.dumps([texts, compiler_settings(), SUITE]).encode())
+    digest.update((ROOT / "package-lock.json").read_bytes())
+    digest.update(SOLC.read_bytes())
+    return digest.hexdigest()
+
+
+def compile_all(texts: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Compile and return artifacts by contract name.
+
+    Raises:
+        SystemExit: The compiler reported an error, or two contracts share a name.
+    """
+    from solcx import compile_standard
+    from solcx.exceptions import SolcError
+
+    outside = [f"{OPENZEPPELIN}/interfaces/{name}.sol" for name in INTERFACES]
+    wanted = ["abi", "evm.bytecode.object", "evm.deployedBytecode", "devdoc", "userdoc", "storageLayout", "metadata"]
+    request = {
+        "language": "Solidity",
+        "sources": {name: {"content": text} for name, text in texts.items()}
+        | {name: {"urls": [name.replace(OPENZEPPELIN, f"node_modules/{OPENZEPPELIN}")]} for name in outside},
+        "settings": {**compiler_settings(), "outputSelection": {"*": {"*": wanted}}},
+    }
+    for name in outside:
+        text = (ROOT / "node_modules" / name).read_text()
+        request["sources"][name] = {"content": text}
+    try:
+        output = compile_standard(request, solc_binary=SOLC, base_path=str(ROOT))
+    except SolcError as error:
+        raise SystemExit(f"The contracts do not compile:\n{error}") from error
+    for problem in output.get("errors", []):
+        if problem["severity"] == "warning" and not problem["formattedMessage"].startswith("Warning: Unused"):
+            print(problem["formattedMessage"], file=sys.stderr)
+    artifacts: dict[str, dict[str, Any]] = {}
+    for unit, contracts in sorted(output["contracts"].items()):
+        for name, contract in contracts.items():
+            if unit.startswith("contracts/") or name in INTERFACES:
+                if name in artifacts:
+                    raise SystemExit(f"Two contracts are called {name}: {artifacts[name]['sourceName']} and {unit}")
+                artifacts[name] = artifact_of(name, unit, contract)
+    return artifacts
+
+
+def artifact_of(name: str, unit: str, contract: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of the compiler's output that is kept."""
+    evm = contract["evm"]
+    source_hashes = json.loads(contract["metadata"])["sources"] if contract["metadata"] else {}
+    layout = contract.get("storageLayout") or {}
+    return {
+        "contractName": name,
+        "sourceName": unit,
+        "sourceHash": hashlib.sha256(
+            json.dumps({k: v["keccak256"] for k, v in source_hashes.items()}, sort_keys=True).encode()
+        ).hexdigest(),
+        "abi": contract["abi"],
+        "bytecode": "0x" + evm["bytecode"]["object"],
+        "deployedBytecode": "0x" + evm["deployedBytecode"]["object"],
+        "immutableReferences": evm["deployedBytecode"].get("immutableReferences", {}),
+        "natspec": {"devdoc": contract.get("devdoc", {}), "userdoc": contract.get("userdoc", {})},
+        "storageLayout": [{k: slot[k] for k in ("label", "slot", "offset", "type")} for slot in layout.get("storage", [])],
+    }
+
+
+def render(artifact: dict[str, Any]) -> str:
+    """Return an artifact's text, the same on every machine."""
+    return json.dumps(artifact, indent=1, sort_keys=True) + "\n"
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compile again and compare; write nothing")
+    arguments = parser.parse_args()
+    texts = sources()
+    stamp, key = BUILT / "fingerprint", fingerprint(texts)
+    shipped_names = {*SUITE, *INTERFACES}
+    complete = all((SHIPPED / f"{name}.json").exists() for name in shipped_names)
+    if not arguments.check and complete and stamp.exists() and stamp.read_text() == key:
+        print("contracts: unchanged")
+        return 0
+    print(f"contracts: compiling {len(texts)} files (about half a minute)", flush=True)
+    artifacts = compile_all(texts)
+    missing = shipped_names - artifacts.keys()
+    if missing:
+        raise SystemExit(f"No source declares: {', '.join(sorted(missing))}")
+    if arguments.check:
+        differing = [n for n in sorted(shipped_names) if render(artifacts[n]) != _read(SHIPPED / f"{n}.json")]
+        if differing:
+            print(f"contracts: these artifacts differ from their sources: {', '.join(differing)}")
+            print("Run scripts/fix and commit what it writes.")
+            return 1
+        print(f"contracts: {len(shipped_names)} artifacts are what their sources compile to")
+        return 0
+    SHIPPED.mkdir(parents=True, exist_ok=True)
+    BUILT.mkdir(parents=True, exist_ok=True)
+    for name, artifact in artifacts.items():
+        text = render(artifact)
+        if name in shipped_names:
+            target = SHIPPED / f"{name}.json"
+            if _read(target) != text:
+                target.write_text(text)
+        (BUILT / f"{name}.json").write_text(text)
+    stamp.write_text(key)
+    size = {n: len(artifacts[n]["deployedBytecode"]) // 2 - 1 for n in SUITE}
+    print("contracts: " + ", ".join(f"{name} {count:,} bytes" for name, count in size.items()))
+    return 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
