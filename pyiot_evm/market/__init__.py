@@ -1,0 +1,1 @@
+"""Selling data without trusting anyone: seal, list, buy, reveal, dispute, settle, resell."""
