@@ -249,9 +249,11 @@ class Summary:
         Raises:
             InputError: It is longer than the contract takes, or a number does not fit.
         """
-        from eth_abi import encode  # noqa: PLC0415 - heavy
+        from eth_abi.abi import encode  # noqa: PLC0415 - heavy
         from eth_abi.exceptions import EncodingError  # noqa: PLC0415
 
+        if not _is_printable(self):
+            raise InputError("a title or a tag has characters that cannot be printed")
         values = (bytes(self.device), self.first_time, self.last_time, self.rows, self.title, list(self.tags))
         try:
             encoded: bytes = encode(_SUMMARY_TYPES, values)
@@ -271,7 +273,7 @@ class Summary:
         Raises:
             VerificationError: It is no summary, or longer than the contract takes.
         """
-        from eth_abi import decode  # noqa: PLC0415 - heavy
+        from eth_abi.abi import decode  # noqa: PLC0415 - heavy
         from eth_abi.exceptions import DecodingError  # noqa: PLC0415
 
         if len(data) > MAX_SUMMARY_BYTES:
@@ -283,7 +285,14 @@ class Summary:
         summary = cls(DeviceId(device), first, last, rows, title, tuple(tags))
         if sum(len(text) for text in (title, *tags)) > MAX_SUMMARY_BYTES:
             raise VerificationError("the summary's texts are longer than the summary")
+        if not _is_printable(summary):
+            raise VerificationError("the summary has characters that cannot be printed")
         return summary
+
+
+def _is_printable(summary: Summary) -> bool:
+    """Return whether the texts can be shown on a terminal as they are: no escape codes, no line breaks."""
+    return all(text.isprintable() for text in (summary.title, *summary.tags))
 
 
 def _bytes32(value: bytes) -> bytes:
