@@ -61,17 +61,14 @@ def compile_all(texts: dict[str, str]) -> dict[str, dict[str, Any]]:
     from solcx import compile_standard
     from solcx.exceptions import SolcError
 
-    outside = [f"{OPENZEPPELIN}/interfaces/{name}.sol" for name in INTERFACES]
+    outside = [f"node_modules/{OPENZEPPELIN}/interfaces/{name}.sol" for name in INTERFACES]
     wanted = ["abi", "evm.bytecode.object", "evm.deployedBytecode", "devdoc", "userdoc", "storageLayout", "metadata"]
     request = {
         "language": "Solidity",
         "sources": {name: {"content": text} for name, text in texts.items()}
-        | {name: {"urls": [name.replace(OPENZEPPELIN, f"node_modules/{OPENZEPPELIN}")]} for name in outside},
+        | {name: {"content": (ROOT / name).read_text()} for name in outside},
         "settings": {**compiler_settings(), "outputSelection": {"*": {"*": wanted}}},
     }
-    for name in outside:
-        text = (ROOT / "node_modules" / name).read_text()
-        request["sources"][name] = {"content": text}
     try:
         output = compile_standard(request, solc_binary=SOLC, base_path=str(ROOT))
     except SolcError as error:
