@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,10 @@ class Field:
         maximum: The greatest.
         label: What people call it, where the name cannot say it, e.g. a CSV's column title.
 
+    Attributes:
+        lowest: The least fixed-point integer that is in range.
+        highest: The greatest.
+
     Raises:
         InputError: Something of the above does not hold.
     """
@@ -64,6 +69,8 @@ class Field:
     minimum: Decimal | str | int | None = None
     maximum: Decimal | str | int | None = None
     label: str = ""
+    lowest: int = dataclasses.field(init=False, repr=False, compare=False)
+    highest: int = dataclasses.field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(_text(self.name)):
@@ -79,21 +86,13 @@ class Field:
             raise InputError(f"field {self.name}: scale is from 0 to {_MAX_SCALE}, not {self.scale!r}")
         if len(_text(self.label)) > _MAX_LABEL or not self.label.isprintable():
             raise InputError(f"field {self.name}: a label is at most {_MAX_LABEL} printable characters")
-        for limit in ("minimum", "maximum"):
+        for limit, bound, widest in (("minimum", "lowest", MIN_INT128), ("maximum", "highest", MAX_INT128)):
             given = getattr(self, limit)
-            object.__setattr__(self, limit, None if given is None else self.unfix(_scaled(self, given, exact=True)))
+            fixed = widest if given is None else _scaled(self, given, exact=True)
+            object.__setattr__(self, limit, None if given is None else self.unfix(fixed))
+            object.__setattr__(self, bound, fixed)
         if self.lowest > self.highest:
             raise InputError(f"field {self.name}: minimum {self.minimum} is over maximum {self.maximum}")
-
-    @property
-    def lowest(self) -> int:
-        """The least fixed-point integer that is in range."""
-        return MIN_INT128 if self.minimum is None else _scaled(self, self.minimum, exact=True)
-
-    @property
-    def highest(self) -> int:
-        """The greatest fixed-point integer that is in range."""
-        return MAX_INT128 if self.maximum is None else _scaled(self, self.maximum, exact=True)
 
     def fix(self, value: Number) -> int:
         """Turn a measured value into its fixed-point integer.

@@ -1,5 +1,4 @@
-"""The units that SenML knows: IANA's registry of RFC 8428, with the secondary units of RFC 8798
-and CoRE-1.
+"""The units that SenML knows: IANA's registry of RFC 8428, secondary units included.
 
 Example:
     >>> "Cel" in UNITS, "Celsius" in UNITS
