@@ -49,7 +49,7 @@ __all__ = [
 
 Curve = Literal["secp256k1", "p256"]
 
-P256_VERIFIER: Final = Address("0x0000000000000000000000000000000000000000")
+P256_VERIFIER: Final = Address("0xEbE80cbfD19140f0Dfa52Bc99AC445EeEa6a1aB7")
 """The suite's P-256 verifier: the same address on every chain (CREATE2), and a part of every P-256 signer."""
 
 SECP256K1_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
