@@ -197,7 +197,7 @@ interface IDeviceRegistry {
     /// @param session The credential.
     /// @param signer The device's current signer, not the session's.
     /// @param signature Of `signer` over the session.
-    /// @param scope The bits that the act needs.
+    /// @param scope The bits that the act needs, at least one.
     function isSessionValid(Session calldata session, bytes calldata signer, bytes calldata signature, uint32 scope)
         external
         view
