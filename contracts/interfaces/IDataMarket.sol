@@ -180,8 +180,6 @@ interface IDataMarket {
     error MaskIsZero();
     error OrderAlreadyMade(bytes32 orderId, OrderState state);
     error AuthorizationLengthInvalid(uint256 length, uint256 required);
-    /// @notice A token moved another amount than it was asked to: fees, rebasing, or no transfer at all.
-    error TransferNotExact(address token, uint256 moved, uint256 amount);
     error OrderNotPaid(bytes32 orderId, OrderState state);
     error OrderNotRevealed(bytes32 orderId, OrderState state);
     error WindowIsOver(uint256 deadline, uint256 timestamp);
@@ -222,11 +220,11 @@ interface IDataMarket {
 
     /// @notice Orders and pays by the buyer's ERC-3009 `receiveWithAuthorization` whose nonce is the order id, for a
     /// first sale or a resale. By anyone: that one signature binds sale, buyer, mask and E.
-    /// @param saleSignature The signature of the seller or holder; empty where the sale is listed.
+    /// @param sellerSignature Of the seller, for a resale of the holder; empty where the sale is listed.
     /// @param signature r ‖ s ‖ v, 65 bytes.
     function buyWithAuthorization(
         Order calldata order,
-        bytes calldata saleSignature,
+        bytes calldata sellerSignature,
         uint256 validAfter,
         uint256 validBefore,
         bytes calldata signature
@@ -305,7 +303,7 @@ interface IDataMarket {
     function resaleOf(bytes32 id) external view returns (bool listed, bool cancelled, bool taken);
 
     /// @return state Where the order stands.
-    /// @return deadline Of the reveal while Paid; of a dispute from Revealed on, 0 before.
+    /// @return deadline Of the last window that was opened: to reveal while Paid, to dispute once Revealed.
     function orderOf(bytes32 id) external view returns (OrderState state, uint40 deadline);
 
     /// @notice What `account` can withdraw or have locked as bonds, in base units of `token`.

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.36;
+
+import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
+import { ILeafRule } from "contracts/interfaces/ILeafRule.sol";
+import { MerkleTree } from "contracts/libraries/MerkleTree.sol";
+
+/// @title FraudProof
+/// @notice Decides whether one disclosed leaf of a sealed data set breaks what its offer promised.
+/// @dev
+/// SEALING. `K = keccak256(κ)`, `chunkKey_i = keccak256(K ‖ i)`, block j of the keystream is
+/// `sha256(chunkKey_i ‖ j)`, `c_i = p_i XOR keystream`, `h_i = keccak256(p_i)`, and the tree's leaf hash is
+/// `keccak256(abi.encode(0, i, keccak256(c_i), h_i))`, numbers as 32 bytes.
+///
+/// FRAUD is one of two things. F1: `keccak256(decrypt(c_i)) != h_i`. F2: the hash is right and the rule says that the
+/// leaf violates it. A rule that reverts, runs out of its gas or answers anything but `true` has not said so.
+///
+/// GAS. The rule gets exactly RULE_GAS, whoever calls and with whatever limit, so that its answer cannot depend on the
+/// caller; its return data is never copied beyond a word.
+///
+/// ASSUMPTIONS. The caller checked that the content key is the one of the offer's public key.
+library FraudProof {
+    /// @notice The gas that a rule gets.
+    uint256 internal constant RULE_GAS = 750_000;
+
+    /// @dev What must be left before the call: a call passes on at most 63/64, after paying for a cold account.
+    uint256 private constant GAS_REQUIRED = RULE_GAS * 64 / 63 + 10_000;
+
+    /// @notice Whether the disclosed leaf is fraud. Reverts where it is no leaf of the offer.
+    function isFraud(IDataMarket.Offer calldata offer, IDataMarket.Disclosure calldata disclosure)
+        internal
+        view
+        returns (bool)
+    {
+        uint256 index = disclosure.index;
+        require(index < offer.leafCount, IDataMarket.LeafIndexTooHigh(index, offer.leafCount));
+        bytes32 sealedLeafHash =
+            keccak256(abi.encode(uint256(0), index, keccak256(disclosure.sealedLeaf), disclosure.leafHash));
+        require(
+            MerkleTree.verify(sealedLeafHash, index, offer.leafCount, offer.sealedRoot, disclosure.proof),
+            IDataMarket.LeafNotInRoot(sealedLeafHash, offer.sealedRoot)
+        );
+
+        bytes memory leaf = decrypt(disclosure.contentKey, index, disclosure.sealedLeaf);
+        if (keccak256(leaf) != disclosure.leafHash) return true;
+        if (offer.rule == address(0)) return false;
+
+        bytes32 paramsHash = keccak256(disclosure.ruleParams);
+        require(paramsHash == offer.ruleParamsHash, IDataMarket.RuleParamsInvalid(paramsHash, offer.ruleParamsHash));
+        return _violates(offer.rule, abi.encodeCall(ILeafRule.violates, (leaf, index, disclosure.ruleParams)));
+    }
+
+    /// @notice The leaf in the clear.
+    function decrypt(uint256 contentKey, uint256 index, bytes calldata sealedLeaf)
+        internal
+        view
+        returns (bytes memory leaf)
+    {
+        bytes32 chunkKey = keccak256(abi.encode(keccak256(abi.encode(contentKey)), index));
+        leaf = new bytes((sealedLeaf.length + 31) & ~uint256(31));
+        assembly ("memory-safe") {
+            let target := add(leaf, 0x20)
+            for { let offset := 0 } lt(offset, sealedLeaf.length) { offset := add(offset, 0x20) } {
+                mstore(0x00, chunkKey)
+                mstore(0x20, shr(5, offset))
+                // A caller who leaves too little gas for the precompile must not turn a good leaf into a bad one.
+                if iszero(staticcall(gas(), 0x02, 0x00, 0x40, 0x00, 0x20)) { revert(0x00, 0x00) }
+                mstore(add(target, offset), xor(mload(0x00), calldataload(add(sealedLeaf.offset, offset))))
+            }
+            mstore(leaf, sealedLeaf.length)
+        }
+    }
+
+    /// @dev Asks the rule with exactly RULE_GAS.
+    function _violates(address rule, bytes memory data) private view returns (bool answer) {
+        require(gasleft() >= GAS_REQUIRED, IDataMarket.RuleGasTooLow(gasleft(), GAS_REQUIRED));
+        assembly ("memory-safe") {
+            let success := staticcall(RULE_GAS, rule, add(data, 0x20), mload(data), 0x00, 0x20)
+            answer := and(and(success, gt(returndatasize(), 0x1f)), eq(mload(0x00), 1))
+        }
+    }
+}
