@@ -3,7 +3,8 @@
 The tree::
 
     PyIotEvmError
-    ├── ConfigurationError      something is not set up: a tool, a node, a deployment, a passphrase
+    ├── ConfigurationError      something is not set up: a tool, a node, a deployment
+    │   └── PassphraseError     a key is needed and nobody gave the passphrase
     ├── InputError              an argument, a file or a document is not what it must be
     │   └── BudgetError         a payment would go over a limit that its owner set
     ├── SigningError            a signer cannot or will not sign
@@ -34,6 +35,7 @@ __all__ = [
     "ConsistencyError",
     "ContractError",
     "InputError",
+    "PassphraseError",
     "PyIotEvmError",
     "SigningError",
     "TransactionError",
@@ -67,6 +69,13 @@ class ConfigurationError(PyIotEvmError):
 
     code = "configuration"
     default_hint = "run `pyiot doctor`: it names what is missing and how to get it"
+
+
+class PassphraseError(ConfigurationError):
+    """A key is needed and nobody gave the passphrase."""
+
+    code = "passphrase"
+    default_hint = "set PYIOT_PASSPHRASE, or PYIOT_PASSPHRASE_FILE, or run the command in a terminal"
 
 
 class InputError(PyIotEvmError):
