@@ -74,7 +74,7 @@ def compile_all(texts: dict[str, str]) -> dict[str, dict[str, Any]]:
     except SolcError as error:
         raise SystemExit(f"The contracts do not compile:\n{error}") from error
     for problem in output.get("errors", []):
-        if problem["severity"] == "warning" and not problem["formattedMessage"].startswith("Warning: Unused"):
+        if not problem.get("sourceLocation", {}).get("file", "").startswith("node_modules/"):
             print(problem["formattedMessage"], file=sys.stderr)
     artifacts: dict[str, dict[str, Any]] = {}
     for unit, contracts in sorted(output["contracts"].items()):
