@@ -249,7 +249,7 @@ class Summary:
         Raises:
             InputError: It is longer than the contract takes, or a number does not fit.
         """
-        from eth_abi.abi import encode  # noqa: PLC0415 - heavy
+        from eth_abi.abi import encode  # noqa: PLC0415
         from eth_abi.exceptions import EncodingError  # noqa: PLC0415
 
         if not _is_printable(self):
@@ -268,12 +268,12 @@ class Summary:
 
     @classmethod
     def decode(cls, data: bytes) -> Summary:
-        """Read a summary that anybody may have written.
+        """Read a summary that anybody may have written; its texts may hold anything.
 
         Raises:
             VerificationError: It is no summary, or longer than the contract takes.
         """
-        from eth_abi.abi import decode  # noqa: PLC0415 - heavy
+        from eth_abi.abi import decode  # noqa: PLC0415
         from eth_abi.exceptions import DecodingError  # noqa: PLC0415
 
         if len(data) > MAX_SUMMARY_BYTES:
@@ -285,8 +285,6 @@ class Summary:
         summary = cls(DeviceId(device), first, last, rows, title, tuple(tags))
         if sum(len(text) for text in (title, *tags)) > MAX_SUMMARY_BYTES:
             raise VerificationError("the summary's texts are longer than the summary")
-        if not _is_printable(summary):
-            raise VerificationError("the summary has characters that cannot be printed")
         return summary
 
 
