@@ -1,0 +1,280 @@
+"""The seller's loop: it answers the orders that came in, once each, whatever happens to the process.
+
+Every order is decided once, in the journal, before anything is sent: *reveal* where the buyer's point is on the curve
+and the mask fits it, *refund* where they are not (whose buyer could not use the key). A decision never changes, so an
+order that was to be refunded is never revealed, whichever process looks at it. The key of a transaction's journal entry
+comes from the order, so two loops on one account send one transaction. The loop
+
+- waits for the chain's confirmations of the payment before it reveals;
+- does not reveal in the last minutes before the deadline: once the key is in a transaction the buyer has it, even if
+  that transaction comes too late;
+- refunds what nobody revealed in time, so that the bond and the copy come back;
+- settles in batches what nobody disputed;
+- withdraws what it earned when it is asked to.
+
+Example:
+    >>> policy = SellerPolicy(reveal_margin=60)
+    >>> policy.settle_batch, policy.withdraw
+    (20, False)
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from pyiot_evm.exceptions import PyIotEvmError, TransportError, VerificationError
+from pyiot_evm.market.key_release import ContentKey, Sale, release
+from pyiot_evm.market.records import OrderRecord
+from pyiot_evm.types import OrderId
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+
+    from pyiot_evm.chain.calls import Call
+    from pyiot_evm.market.records import SaleRecord
+    from pyiot_evm.market.trader import Trader
+
+__all__ = ["Action", "SellerLoop", "SellerPolicy"]
+
+_log = logging.getLogger(__name__)
+_CURSOR_OVERLAP = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SellerPolicy:
+    """How a seller answers.
+
+    Attributes:
+        confirmations: Blocks on top of a payment before its key is revealed; the chain's own number when left out.
+        reveal_margin: Seconds before the reveal deadline after which the loop no longer reveals.
+        settle_batch: Orders settled in one transaction, at most.
+        withdraw: Whether to take out what was earned after each settlement. Not done while an offer with a bond is
+            open: its bonds are locked from the same credit.
+        poll: Seconds between two looks at the chain.
+    """
+
+    confirmations: int | None = None
+    reveal_margin: int = 120
+    settle_batch: int = 20
+    withdraw: bool = False
+    poll: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that the loop did, or could not do.
+
+    Attributes:
+        kind: ``revealed``, ``refunded``, ``settled``, ``withdrawn``, ``late`` (too close to the deadline to reveal) or
+            ``failed``.
+        order_id: The order, where it was about one.
+        transaction: The hash, where there was one.
+        gas: The gas it used.
+        error: Why it failed.
+    """
+
+    kind: str
+    order_id: OrderId | None = None
+    transaction: str = ""
+    gas: int = 0
+    error: PyIotEvmError | None = None
+
+
+class SellerLoop:
+    """Answers the orders of one account's sales: first sales and resales.
+
+    Args:
+        trader: Who sells, on which chain, with which journal.
+        policy: How to answer.
+    """
+
+    def __init__(self, trader: Trader, *, policy: SellerPolicy | None = None) -> None:
+        self._trader = trader
+        self._policy = policy or SellerPolicy()
+        self._late: set[OrderId] = set()
+
+    def run(self, stop: threading.Event, *, report: Callable[[Action], None] | None = None) -> None:
+        """Answer orders until ``stop`` is set. A chain that does not answer is asked again."""
+        while not stop.is_set():
+            try:
+                for action in self.step():
+                    if report is not None:
+                        report(action)
+            except TransportError as error:
+                if stop.is_set():
+                    return
+                _log.warning("the chain did not answer, trying again: %s", error)
+            stop.wait(self._policy.poll)
+
+    def step(self) -> list[Action]:
+        """Look once at the chain and do what can be done now; safe to call at any time and from several processes.
+
+        Returns:
+            What was done.
+
+        Raises:
+            TransportError: The chain did not answer.
+        """
+        sales = {sale.sale_id: sale for sale in self._trader.journal.sales(self._trader.address) if sale.sale_id}
+        if not sales:
+            return []
+        self._find_orders(sales)
+        orders = self._refresh()
+        now = self._trader.now()
+        paid = [order for order in orders if order.state == "Paid"]
+        overdue = [order for order in paid if now >= order.deadline]
+        answerable = [order for order in paid if now < order.deadline]
+        actions = self._answer(answerable, sales, now)
+        actions += [self._end(order, sales[order.sale_id], "refund") for order in overdue]
+        ready = [order for order in orders if order.state == "Revealed" and now >= order.deadline]
+        actions += self._settle(ready, sales)
+        if self._policy.withdraw and any(action.kind == "settled" for action in actions):
+            actions += self._withdraw(sales.values())
+        return actions
+
+    # What is there
+
+    def _find_orders(self, sales: dict[object, SaleRecord]) -> None:
+        trader = self._trader
+        name = f"orders:{trader.address}"
+        head = trader.chain.block_number()
+        start = trader.journal.cursor(name)
+        born = min(sale.block for sale in sales.values())
+        first = born if start is None else max(born, start - _CURSOR_OVERLAP)
+        found = [event for event in trader.orders_paid(first, head) if event.sale_id in sales]
+        trader.journal.add_orders(_order_record(event, sales[event.sale_id]) for event in found)
+        trader.journal.set_cursor(name, head)
+
+    def _refresh(self) -> list[OrderRecord]:
+        trader = self._trader
+        known = trader.journal.orders(trader.address, "Paid", "Revealed", "None")
+        states = trader.order_states([order.order_id for order in known])
+        for order, (state, deadline) in zip(known, states, strict=True):
+            if (state, deadline) != (order.state, order.deadline):
+                trader.journal.set_order(order.order_id, state=state, deadline=deadline)
+        return trader.journal.orders(trader.address, "Paid", "Revealed")
+
+    # Paid orders
+
+    def _answer(self, orders: list[OrderRecord], sales: dict[object, SaleRecord], now: int) -> list[Action]:
+        confirmed = self._confirmed(orders)
+        actions = []
+        for order in orders:
+            sale = sales[order.sale_id]
+            decision = order.decision
+            if decision is None:
+                if order.order_id not in confirmed:
+                    continue
+                decision = self._trader.journal.decide(order.order_id, self._judge(order, sale))
+            if decision == "refund":
+                actions.append(self._end(order, sale, "refund"))
+            elif now + self._policy.reveal_margin < order.deadline:
+                if order.order_id in confirmed:
+                    actions.append(self._end(order, sale, "reveal"))
+            elif order.order_id not in self._late:
+                self._late.add(order.order_id)
+                _log.warning("order %s is too close to its deadline to be revealed", order.order_id)
+                actions.append(Action("late", order.order_id))
+        return actions
+
+    def _confirmed(self, orders: list[OrderRecord]) -> set[OrderId]:
+        depth = self._policy.confirmations
+        depth = self._trader.chain.confirmations if depth is None else depth
+        if not depth:
+            return {order.order_id for order in orders}
+        block = self._trader.chain.block_number() - depth
+        if block < 0 or not orders:
+            return set()
+        states = self._trader.order_states([order.order_id for order in orders], block=block)
+        return {order.order_id for order, (state, _) in zip(orders, states, strict=True) if state == "Paid"}
+
+    def _judge(self, order: OrderRecord, sale: SaleRecord) -> str:
+        try:
+            self._release(order, sale)
+        except VerificationError as error:
+            _log.warning("order %s will be refunded: %s", order.order_id, error)
+            return "refund"
+        return "reveal"
+
+    def _release(self, order: OrderRecord, sale: SaleRecord) -> int:
+        trader = self._trader
+        key = ContentKey.from_bytes(trader.content_key(sale.point))
+        whom = Sale(trader.chain.chain_id, trader.contract.address, order.sale_id, order.buyer)
+        return release(whom, key, (order.ephemeral_x, order.ephemeral_y), order.mask)
+
+    def _end(self, order: OrderRecord, sale: SaleRecord, act: str) -> Action:
+        """End an order's Paid state by a reveal or a refund."""
+        whole = self._trader.order_struct(sale.offer, sale.resale, order)
+        contract = self._trader.contract
+        call: Call[None] = (
+            contract.reveal(whole, self._release(order, sale)) if act == "reveal" else contract.refund(whole)
+        )
+        return self._send(call, act, "revealed" if act == "reveal" else "refunded", [order])
+
+    # Revealed orders
+
+    def _settle(self, orders: list[OrderRecord], sales: dict[object, SaleRecord]) -> list[Action]:
+        actions = []
+        by_sale = sorted(orders, key=lambda order: (order.sale_id, order.order_id))
+        for sale_id, group in groupby(by_sale, key=lambda order: order.sale_id):
+            sale, rows = sales[sale_id], list(group)
+            size = 1 if sale.resale is not None else self._policy.settle_batch
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
+                call = self._trader.settle_call(sale.offer, sale.resale, batch)
+                actions.append(self._send(call, "settle", "settled", batch))
+        return actions
+
+    def _withdraw(self, sales: Iterable[SaleRecord]) -> list[Action]:
+        trader, now = self._trader, self._trader.now()
+        if any(sale.offer is not None and sale.offer.bond and now < sale.offer.expiry for sale in sales):
+            return []
+        tokens = {(sale.resale or sale.offer).token for sale in sales if sale.offer is not None}
+        taken = (trader.withdraw(token) for token in sorted(tokens))
+        return [Action("withdrawn", None, receipt.hash, receipt.gas) for receipt in taken if receipt is not None]
+
+    # Sending
+
+    def _send(self, call: Call[None], act: str, done: str, orders: list[OrderRecord]) -> Action:
+        """Send one transaction for one or more orders and see whether it ended their state."""
+        trader, first = self._trader, orders[0]
+        failed: PyIotEvmError | None = None
+        number = trader.failures(first.order_id, act)
+        try:
+            receipt = trader.send_once(first.order_id, act, call)
+        except TransportError:
+            raise
+        except PyIotEvmError as error:
+            failed = error
+        moved = self._refresh_some(orders)
+        if failed is not None:
+            _log.info("could not %s order %s: %s", act, first.order_id, failed)
+            return Action("failed", first.order_id, error=failed)
+        if first.order_id not in moved:  # skipped by the contract, or taken back by a reorganisation
+            trader.note_failure(first.order_id, act, number)
+        return Action(done, first.order_id, receipt.hash, receipt.gas)
+
+    def _refresh_some(self, orders: list[OrderRecord]) -> set[OrderId]:
+        """Keep what the chain says of some orders; return those that changed their state."""
+        states = self._trader.order_states([order.order_id for order in orders])
+        for order, (state, deadline) in zip(orders, states, strict=True):
+            self._trader.journal.set_order(order.order_id, state=state, deadline=deadline)
+        return {order.order_id for order, (state, _) in zip(orders, states, strict=True) if state != order.state}
+
+
+def _order_record(event: object, sale: SaleRecord) -> OrderRecord:
+    return OrderRecord(
+        order_id=OrderId(event.order_id),
+        sale_id=sale.sale_id,
+        seller=sale.seller,
+        buyer=event.buyer,
+        mask=event.mask,
+        ephemeral_x=event.ephemeral_x,
+        ephemeral_y=event.ephemeral_y,
+        state="Paid",
+        deadline=event.reveal_deadline,
+    )
