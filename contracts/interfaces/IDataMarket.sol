@@ -248,8 +248,8 @@ interface IDataMarket {
     function refund(Order calldata order) external;
 
     /// @notice Ends a Revealed order by showing one wrong leaf: F1, it does not decrypt to its hash; F2, it violates
-    /// the rule. Price and bond to the buyer's credit; the copy, or the token, back. By anyone before the dispute
-    /// deadline.
+    /// the rule. Price and bond to the buyer's credit; a first sale's copy is lost to the supply, a resale's token goes
+    /// back to the holder. By anyone before the dispute deadline.
     function dispute(Order calldata order, Disclosure calldata disclosure) external;
 
     /* RESELL */
@@ -294,7 +294,7 @@ interface IDataMarket {
 
     /// @return listed Whether it can be bought without a signature.
     /// @return cancelled Whether it can be bought no more.
-    /// @return copies Copies in open orders and settled ones.
+    /// @return copies Copies in open orders, settled, and lost by disputes; at most the supply, where there is one.
     function offerOf(bytes32 id) external view returns (bool listed, bool cancelled, uint32 copies);
 
     /// @return listed Whether it can be bought without a signature.

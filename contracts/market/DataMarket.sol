@@ -2,16 +2,17 @@
 pragma solidity 0.8.36;
 
 import { IERC3009 } from "@openzeppelin/contracts/interfaces/draft-IERC3009.sol";
-import { ERC1155 } from "@openzeppelin/contracts/token/ERC1155/ERC1155.sol";
 import { Context } from "@openzeppelin/contracts/utils/Context.sol";
-import { ReentrancyGuardTransient } from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import { EIP712 } from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import { SignatureChecker } from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import { Relayed } from "contracts/base/Relayed.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { ExactTransfer } from "contracts/libraries/ExactTransfer.sol";
-import { FraudProof } from "contracts/libraries/FraudProof.sol";
 import { KeyRelease } from "contracts/libraries/KeyRelease.sol";
+import { Credits } from "contracts/market/Credits.sol";
+import { DataToken } from "contracts/market/DataToken.sol";
+import { FraudProof } from "contracts/market/FraudProof.sol";
+import { Orders } from "contracts/market/Orders.sol";
 import { SaleTerms } from "contracts/market/SaleTerms.sol";
 
 /// @title DataMarket
@@ -39,7 +40,10 @@ import { SaleTerms } from "contracts/market/SaleTerms.sol";
 ///
 /// LIVENESS. Nothing that a buyer or a stranger controls can make a reveal, a refund or a settlement revert: they call no
 /// token, no receiver and no rule.
-contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
+contract DataMarket is IDataMarket, DataToken, Relayed {
+    using Credits for Credits.Ledger;
+    using Orders for Orders.Book;
+    using Orders for Order;
     using SaleTerms for Offer;
     using SaleTerms for Resale;
 
@@ -55,28 +59,23 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
         bool taken;
     }
 
-    struct OrderSlot {
-        OrderState state;
-        uint40 deadline;
-    }
-
     uint256 private constant MIN_SUMMARY_LENGTH = 32;
     uint256 private constant MAX_SUMMARY_LENGTH = 1024;
     uint256 private constant AUTHORIZATION_LENGTH = 65;
 
     mapping(bytes32 offerId => OfferSlot slot) private _offers;
     mapping(bytes32 resaleId => ResaleSlot slot) private _resales;
-    mapping(bytes32 orderId => OrderSlot slot) private _orders;
-    mapping(address account => mapping(address token => uint256 credit)) private _credits;
+    Orders.Book private _orders;
+    Credits.Ledger private _credits;
 
-    constructor() ERC1155("") EIP712("pyiot DataMarket", "1") { }
+    constructor() EIP712("pyiot DataMarket", "1") { }
 
     /* SELL */
 
     /// @inheritdoc IDataMarket
     function list(Offer calldata offer, string calldata uri, bytes calldata summary) external nonReentrant {
         _requireSeller(offer.seller);
-        _requireNotExpired(offer.expiry);
+        SaleTerms.requireNotExpired(offer.expiry);
         require(
             MIN_SUMMARY_LENGTH <= summary.length && summary.length <= MAX_SUMMARY_LENGTH,
             SummaryLengthInvalid(summary.length, MIN_SUMMARY_LENGTH, MAX_SUMMARY_LENGTH)
@@ -114,7 +113,7 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
         address buyer = _msgSender();
         bytes32 saleId = offerId(offer);
         _reserveCopy(offer, saleId, sellerSignature, buyer);
-        id = _place(saleId, offer.revealWindow, Row(buyer, mask, ephemeralX, ephemeralY));
+        id = _orders.place(saleId, Row(buyer, mask, ephemeralX, ephemeralY), offer.revealWindow);
 
         ExactTransfer.pull(offer.token, buyer, offer.price);
     }
@@ -131,24 +130,17 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
             signature.length == AUTHORIZATION_LENGTH, AuthorizationLengthInvalid(signature.length, AUTHORIZATION_LENGTH)
         );
         bytes32 saleId = _saleIdOf(order);
-        if (_isFirstSale(order)) _reserveCopy(order.offer, saleId, sellerSignature, order.buyer);
+        bool isFirst = _isFirstSale(order);
+        if (isFirst) _reserveCopy(order.offer, saleId, sellerSignature, order.buyer);
         else _takeToken(order.resale, saleId, sellerSignature);
-        id = _place(saleId, order.offer.revealWindow, Row(order.buyer, order.mask, order.ephemeralX, order.ephemeralY));
+        id = _orders.place(saleId, order.rowOf(), order.offer.revealWindow);
 
-        (address token, uint256 price) = _priceOf(order);
+        address token = isFirst ? order.offer.token : order.resale.token;
+        uint256 price = isFirst ? order.offer.price : order.resale.price;
         uint256 before = ExactTransfer.balance(token);
+        (bytes32 r, bytes32 s, uint8 v) = (bytes32(signature), bytes32(signature[32:]), uint8(signature[64]));
         IERC3009(token)
-            .receiveWithAuthorization(
-                order.buyer,
-                address(this),
-                price,
-                validAfter,
-                validBefore,
-                id,
-                uint8(signature[64]),
-                bytes32(signature),
-                bytes32(signature[32:])
-            );
+            .receiveWithAuthorization(order.buyer, address(this), price, validAfter, validBefore, id, v, r, s);
         ExactTransfer.requireReceived(token, before, price);
     }
 
@@ -156,38 +148,27 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
 
     /// @inheritdoc IDataMarket
     function reveal(Order calldata order, uint256 releasedKey) external nonReentrant {
-        bytes32 saleId = _saleIdOf(order);
-        if (_isFirstSale(order)) _requireSeller(order.offer.seller);
+        Offer calldata offer = order.offer;
+        if (_isFirstSale(order)) _requireSeller(offer.seller);
         else _requireHolder(order.resale.holder);
-        bytes32 id = _orderIdOf(saleId, order);
-        OrderSlot storage slot = _orders[id];
-        require(slot.state == OrderState.Paid, OrderNotPaid(id, slot.state));
-        require(block.timestamp < slot.deadline, WindowIsOver(slot.deadline, block.timestamp));
-        require(
-            KeyRelease.isRelease(releasedKey, order.offer.keyX, order.offer.keyY, order.mask), ReleasedKeyInvalid(id)
-        );
+        bytes32 id = orderId(order);
+        require(KeyRelease.isRelease(releasedKey, offer.keyX, offer.keyY, order.mask), ReleasedKeyInvalid(id));
 
-        uint40 deadline = uint40(block.timestamp + order.offer.disputeWindow);
-        _orders[id] = OrderSlot(OrderState.Revealed, deadline);
-        emit OrderRevealed(id, releasedKey, deadline);
+        _orders.reveal(id, releasedKey, offer.disputeWindow);
     }
 
     /// @inheritdoc IDataMarket
     function settle(Offer calldata offer, Row[] calldata rows) external nonReentrant {
         bytes32 saleId = offerId(offer);
-        (uint256[] memory ids, uint256[] memory amounts) = _oneToken(saleId);
+        address caller = _msgSender();
         uint256 settled;
         for (uint256 i = 0; i < rows.length; ++i) {
-            bytes32 id = _orderIdOf(saleId, rows[i]);
-            OrderSlot storage slot = _orders[id];
-            if (slot.state != OrderState.Revealed) continue;
-            if (block.timestamp < slot.deadline && rows[i].buyer != _msgSender()) continue;
-            slot.state = OrderState.Settled;
+            address buyer = rows[i].buyer;
+            if (!_orders.trySettle(Orders.idOf(saleId, rows[i]), caller == buyer)) continue;
             ++settled;
-            emit OrderSettled(id);
-            _update(address(0), rows[i].buyer, ids, amounts);
+            _moveToken(address(0), buyer, saleId);
         }
-        _credit(offer.seller, offer.token, (uint256(offer.price) + offer.bond) * settled);
+        _credits.credit(offer.seller, offer.token, (uint256(offer.price) + offer.bond) * settled);
     }
 
     /* UNDO */
@@ -195,31 +176,21 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
     /// @inheritdoc IDataMarket
     function refund(Order calldata order) external nonReentrant {
         bytes32 saleId = _saleIdOf(order);
-        bytes32 id = _orderIdOf(saleId, order);
-        OrderSlot storage slot = _orders[id];
-        require(slot.state == OrderState.Paid, OrderNotPaid(id, slot.state));
         address payee = _isFirstSale(order) ? order.offer.seller : order.resale.holder;
-        require(block.timestamp >= slot.deadline || _msgSender() == payee, WindowIsOpen(slot.deadline, block.timestamp));
-
-        slot.state = OrderState.Refunded;
-        emit OrderRefunded(id);
+        _orders.refund(Orders.idOf(saleId, order), _msgSender() == payee);
         _undo(order, saleId, false);
     }
 
     /// @inheritdoc IDataMarket
     function dispute(Order calldata order, Disclosure calldata disclosure) external nonReentrant {
+        Offer calldata offer = order.offer;
         bytes32 saleId = _saleIdOf(order);
-        bytes32 id = _orderIdOf(saleId, order);
-        OrderSlot storage slot = _orders[id];
-        require(slot.state == OrderState.Revealed, OrderNotRevealed(id, slot.state));
-        require(block.timestamp < slot.deadline, WindowIsOver(slot.deadline, block.timestamp));
-        require(
-            KeyRelease.isContentKey(disclosure.contentKey, order.offer.keyX, order.offer.keyY), ContentKeyInvalid(id)
-        );
-        require(FraudProof.isFraud(order.offer, disclosure), FraudNotShown(id, disclosure.index));
+        bytes32 id = Orders.idOf(saleId, order);
+        uint40 deadline = _orders.requireDisputable(id);
+        require(KeyRelease.isContentKey(disclosure.contentKey, offer.keyX, offer.keyY), ContentKeyInvalid(id));
+        require(FraudProof.isFraud(offer, disclosure), FraudNotShown(id, disclosure.index));
 
-        slot.state = OrderState.Refunded;
-        emit OrderDisputed(id, disclosure.index);
+        _orders.dispute(id, deadline, disclosure.index);
         _undo(order, saleId, true);
     }
 
@@ -228,8 +199,8 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
     /// @inheritdoc IDataMarket
     function listResale(Offer calldata offer, Resale calldata resale, string calldata uri) external nonReentrant {
         _requireHolder(resale.holder);
-        _requireNotExpired(resale.expiry);
-        _requireSameOffer(resale, offerId(offer));
+        SaleTerms.requireNotExpired(resale.expiry);
+        resale.requireSameOffer(offerId(offer));
         _requireToken(resale);
         bytes32 id = resaleId(resale);
         ResaleSlot storage slot = _resales[id];
@@ -260,29 +231,21 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
         uint256 ephemeralY
     ) external nonReentrant returns (bytes32 id) {
         address buyer = _msgSender();
-        _requireSameOffer(resale, offerId(offer));
+        resale.requireSameOffer(offerId(offer));
         bytes32 saleId = resaleId(resale);
         _takeToken(resale, saleId, holderSignature);
-        id = _place(saleId, offer.revealWindow, Row(buyer, mask, ephemeralX, ephemeralY));
+        id = _orders.place(saleId, Row(buyer, mask, ephemeralX, ephemeralY), offer.revealWindow);
 
         ExactTransfer.pull(resale.token, buyer, resale.price);
     }
 
     /// @inheritdoc IDataMarket
     function settleResale(Offer calldata offer, Resale calldata resale, Row calldata row) external nonReentrant {
-        _requireSameOffer(resale, offerId(offer));
-        bytes32 id = _orderIdOf(resaleId(resale), row);
-        OrderSlot storage slot = _orders[id];
-        require(slot.state == OrderState.Revealed, OrderNotRevealed(id, slot.state));
-        require(
-            block.timestamp >= slot.deadline || _msgSender() == row.buyer, WindowIsOpen(slot.deadline, block.timestamp)
-        );
-
-        slot.state = OrderState.Settled;
-        emit OrderSettled(id);
+        resale.requireSameOffer(offerId(offer));
+        _orders.settle(Orders.idOf(resaleId(resale), row), _msgSender() == row.buyer);
         uint256 royalty = uint256(resale.price) * offer.royaltyBps / SaleTerms.BPS;
-        _credit(offer.seller, resale.token, royalty);
-        _credit(resale.holder, resale.token, resale.price - royalty);
+        _credits.credit(offer.seller, resale.token, royalty);
+        _credits.credit(resale.holder, resale.token, resale.price - royalty);
         _moveToken(address(this), row.buyer, resale.offerId);
     }
 
@@ -290,49 +253,20 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
 
     /// @inheritdoc IDataMarket
     function deposit(address token, uint256 amount) external nonReentrant {
-        address account = _msgSender();
-        _credits[account][token] += amount;
-        emit Deposited(account, token, amount);
+        _credits.deposit(_msgSender(), token, amount);
 
-        ExactTransfer.pull(token, account, amount);
+        ExactTransfer.pull(token, _msgSender(), amount);
     }
 
     /// @inheritdoc IDataMarket
     function withdraw(address token, uint256 amount, address to) external nonReentrant {
         require(to != address(0) && to != address(this), RecipientInvalid(to));
-        address account = _msgSender();
-        _debit(account, token, amount);
-        emit Withdrawn(account, token, amount, to);
+        _credits.withdraw(_msgSender(), token, amount, to);
 
         ExactTransfer.push(token, to, amount);
     }
 
-    /* DATA TOKENS AND NONCES, GUARDED */
-
-    /// @inheritdoc ERC1155
-    function setApprovalForAll(address operator, bool approved) public override nonReentrant {
-        super.setApprovalForAll(operator, approved);
-    }
-
-    /// @inheritdoc ERC1155
-    function safeTransferFrom(address from, address to, uint256 id, uint256 value, bytes memory data)
-        public
-        override
-        nonReentrant
-    {
-        super.safeTransferFrom(from, to, id, value, data);
-    }
-
-    /// @inheritdoc ERC1155
-    function safeBatchTransferFrom(
-        address from,
-        address to,
-        uint256[] memory ids,
-        uint256[] memory values,
-        bytes memory data
-    ) public override nonReentrant {
-        super.safeBatchTransferFrom(from, to, ids, values, data);
-    }
+    /* NONCES */
 
     /// @inheritdoc Relayed
     function cancelNonce(uint256 nonce) public override nonReentrant {
@@ -352,8 +286,8 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IDataMarket
-    function orderId(Order calldata order) external view returns (bytes32) {
-        return _orderIdOf(_saleIdOf(order), order);
+    function orderId(Order calldata order) public view returns (bytes32) {
+        return Orders.idOf(_saleIdOf(order), order);
     }
 
     /// @inheritdoc IDataMarket
@@ -370,19 +304,18 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
 
     /// @inheritdoc IDataMarket
     function orderOf(bytes32 id) external view returns (OrderState state, uint40 deadline) {
-        OrderSlot storage slot = _orders[id];
-        return (slot.state, slot.deadline);
+        return _orders.get(id);
     }
 
     /// @inheritdoc IDataMarket
     function creditOf(address account, address token) external view returns (uint256) {
-        return _credits[account][token];
+        return _credits.credits[account][token];
     }
 
     /* INTERNAL */
 
     function _reserveCopy(Offer calldata offer, bytes32 id, bytes calldata signature, address buyer) private {
-        _requireNotExpired(offer.expiry);
+        SaleTerms.requireNotExpired(offer.expiry);
         require(offer.audience == address(0) || offer.audience == buyer, BuyerNotInAudience(buyer, offer.audience));
         OfferSlot storage slot = _offers[id];
         require(!slot.cancelled, SaleIsCancelled(id));
@@ -393,14 +326,11 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
         }
 
         ++slot.copies;
-        if (offer.bond != 0) {
-            _debit(offer.seller, offer.token, offer.bond);
-            emit BondLocked(offer.seller, offer.token, offer.bond);
-        }
+        _credits.lockBond(offer.seller, offer.token, offer.bond);
     }
 
     function _takeToken(Resale calldata resale, bytes32 id, bytes calldata signature) private {
-        _requireNotExpired(resale.expiry);
+        SaleTerms.requireNotExpired(resale.expiry);
         ResaleSlot storage slot = _resales[id];
         require(!slot.cancelled, SaleIsCancelled(id));
         require(!slot.taken, ResaleIsTaken(id));
@@ -411,56 +341,22 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
         _moveToken(resale.holder, address(this), resale.offerId);
     }
 
-    function _place(bytes32 saleId, uint256 revealWindow, Row memory row) private returns (bytes32 id) {
-        require(row.buyer != address(0) && row.buyer != address(this), BuyerInvalid(row.buyer));
-        require(row.mask != address(0), MaskIsZero());
-        id = keccak256(abi.encode(saleId, row));
-        OrderState state = _orders[id].state;
-        require(state == OrderState.None, OrderAlreadyMade(id, state));
-
-        uint40 deadline = uint40(block.timestamp + revealWindow);
-        _orders[id] = OrderSlot(OrderState.Paid, deadline);
-        emit OrderPaid(id, saleId, row.buyer, row.mask, row.ephemeralX, row.ephemeralY, deadline);
-    }
-
-    /// @dev Gives everything back; `forfeit` gives the bond to the buyer instead.
-    function _undo(Order calldata order, bytes32 saleId, bool forfeit) private {
+    /// @dev The price back to the buyer. Copy and bond, or the token, back to who sold; on fraud the bond goes to the
+    /// buyer and the copy is lost.
+    function _undo(Order calldata order, bytes32 saleId, bool isFraud) private {
         if (_isFirstSale(order)) {
             Offer calldata offer = order.offer;
-            --_offers[saleId].copies;
-            _credit(order.buyer, offer.token, uint256(offer.price) + (forfeit ? offer.bond : 0));
-            if (!forfeit) _credit(offer.seller, offer.token, offer.bond);
+            if (!isFraud) {
+                --_offers[saleId].copies;
+                _credits.credit(offer.seller, offer.token, offer.bond);
+            }
+            _credits.credit(order.buyer, offer.token, uint256(offer.price) + (isFraud ? offer.bond : 0));
         } else {
             Resale calldata resale = order.resale;
             _resales[saleId].taken = false;
-            _credit(order.buyer, resale.token, resale.price);
+            _credits.credit(order.buyer, resale.token, resale.price);
             _moveToken(address(this), resale.holder, resale.offerId);
         }
-    }
-
-    function _credit(address account, address token, uint256 amount) private {
-        if (amount == 0) return;
-        _credits[account][token] += amount;
-        emit Credited(account, token, amount);
-    }
-
-    function _debit(address account, address token, uint256 amount) private {
-        uint256 credit = _credits[account][token];
-        require(credit >= amount, CreditTooLow(account, token, credit, amount));
-        _credits[account][token] = credit - amount;
-    }
-
-    /// @dev Moves one data token and calls no receiver.
-    function _moveToken(address from, address to, bytes32 saleId) private {
-        (uint256[] memory ids, uint256[] memory amounts) = _oneToken(saleId);
-        _update(from, to, ids, amounts);
-    }
-
-    function _oneToken(bytes32 saleId) private pure returns (uint256[] memory ids, uint256[] memory amounts) {
-        ids = new uint256[](1);
-        amounts = new uint256[](1);
-        ids[0] = uint256(saleId);
-        amounts[0] = 1;
     }
 
     function _requireSeller(address seller) private view {
@@ -471,18 +367,10 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
         require(_msgSender() == holder, CallerNotHolder(_msgSender(), holder));
     }
 
-    function _requireNotExpired(uint256 expiry) private view {
-        require(block.timestamp < expiry, SaleExpired(expiry, block.timestamp));
-    }
-
     function _requireSigned(address account, bytes32 saleId, bytes calldata signature) private view {
         require(
             SignatureChecker.isValidSignatureNowCalldata(account, saleId, signature), SaleNotOffered(saleId, account)
         );
-    }
-
-    function _requireSameOffer(Resale calldata resale, bytes32 id) private pure {
-        require(resale.offerId == id, ResaleOfOtherOffer(resale.offerId, id));
     }
 
     function _requireToken(Resale calldata resale) private view {
@@ -493,23 +381,11 @@ contract DataMarket is IDataMarket, ERC1155, Relayed, ReentrancyGuardTransient {
         return order.resale.holder == address(0);
     }
 
-    function _priceOf(Order calldata order) private pure returns (address token, uint256 price) {
-        return _isFirstSale(order) ? (order.offer.token, order.offer.price) : (order.resale.token, order.resale.price);
-    }
-
     function _saleIdOf(Order calldata order) private view returns (bytes32 id) {
         id = offerId(order.offer);
         if (_isFirstSale(order)) return id;
-        _requireSameOffer(order.resale, id);
+        order.resale.requireSameOffer(id);
         return resaleId(order.resale);
-    }
-
-    function _orderIdOf(bytes32 saleId, Order calldata order) private pure returns (bytes32) {
-        return keccak256(abi.encode(saleId, order.buyer, order.mask, order.ephemeralX, order.ephemeralY));
-    }
-
-    function _orderIdOf(bytes32 saleId, Row calldata row) private pure returns (bytes32) {
-        return keccak256(abi.encode(saleId, row));
     }
 
     function _msgSender() internal view override(Context, Relayed) returns (address) {

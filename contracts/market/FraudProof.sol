@@ -33,21 +33,24 @@ library FraudProof {
         returns (bool)
     {
         uint256 index = disclosure.index;
-        require(index < offer.leafCount, IDataMarket.LeafIndexTooHigh(index, offer.leafCount));
-        bytes32 sealedLeafHash =
-            keccak256(abi.encode(uint256(0), index, keccak256(disclosure.sealedLeaf), disclosure.leafHash));
+        uint256 leafCount = offer.leafCount;
+        bytes calldata sealedLeaf = disclosure.sealedLeaf;
+        require(index < leafCount, IDataMarket.LeafIndexTooHigh(index, leafCount));
+        bytes32 sealedHash = keccak256(abi.encode(uint256(0), index, keccak256(sealedLeaf), disclosure.leafHash));
         require(
-            MerkleTree.verify(sealedLeafHash, index, offer.leafCount, offer.sealedRoot, disclosure.proof),
-            IDataMarket.LeafNotInRoot(sealedLeafHash, offer.sealedRoot)
+            MerkleTree.verify(sealedHash, index, leafCount, offer.sealedRoot, disclosure.proof),
+            IDataMarket.LeafNotInRoot(sealedHash, offer.sealedRoot)
         );
 
-        bytes memory leaf = decrypt(disclosure.contentKey, index, disclosure.sealedLeaf);
+        bytes memory leaf = decrypt(disclosure.contentKey, index, sealedLeaf);
         if (keccak256(leaf) != disclosure.leafHash) return true;
-        if (offer.rule == address(0)) return false;
+        address rule = offer.rule;
+        if (rule == address(0)) return false;
 
-        bytes32 paramsHash = keccak256(disclosure.ruleParams);
+        bytes calldata params = disclosure.ruleParams;
+        bytes32 paramsHash = keccak256(params);
         require(paramsHash == offer.ruleParamsHash, IDataMarket.RuleParamsInvalid(paramsHash, offer.ruleParamsHash));
-        return _violates(offer.rule, abi.encodeCall(ILeafRule.violates, (leaf, index, disclosure.ruleParams)));
+        return _violates(rule, abi.encodeCall(ILeafRule.violates, (leaf, index, params)));
     }
 
     /// @notice The leaf in the clear.
@@ -56,9 +59,12 @@ library FraudProof {
         view
         returns (bytes memory leaf)
     {
-        bytes32 chunkKey = keccak256(abi.encode(keccak256(abi.encode(contentKey)), index));
         leaf = new bytes((sealedLeaf.length + 31) & ~uint256(31));
         assembly ("memory-safe") {
+            mstore(0x00, contentKey)
+            mstore(0x00, keccak256(0x00, 0x20))
+            mstore(0x20, index)
+            let chunkKey := keccak256(0x00, 0x40)
             let target := add(leaf, 0x20)
             for { let offset := 0 } lt(offset, sealedLeaf.length) { offset := add(offset, 0x20) } {
                 mstore(0x00, chunkKey)
