@@ -25,7 +25,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from pyiot_evm.exceptions import InputError, PyIotEvmError, TransportError, VerificationError
@@ -33,7 +33,7 @@ from pyiot_evm.exceptions import InputError, PyIotEvmError, TransportError, Veri
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["FetchPolicy", "fetch", "is_local", "local_path", "publish"]
+__all__ = ["FetchPolicy", "fetch", "is_local", "local_path", "open_local", "publish"]
 
 _WEB = frozenset({"http", "https"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -192,7 +192,7 @@ def fetch(url: str, write: Callable[[bytes], object], policy: FetchPolicy) -> in
         if scheme in _WEB:
             _run(_fetch_web(url, meter, policy))
         elif scheme == "file":
-            _read(_open_regular(local_path(url)), meter)
+            _read(open_local(url, policy).file, meter)
         else:
             import fsspec  # noqa: PLC0415
 
@@ -233,13 +233,32 @@ def _read(source: Any, meter: _Meter) -> None:
             meter(piece)
 
 
-def _open_regular(path: Path) -> Any:
-    """Open a regular file; a pipe or a device would block or never end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+class LocalFile(NamedTuple):
+    """An open local file and where it really lies."""
+
+    file: BinaryIO
+    path: Path
+
+
+def open_local(url: str, policy: FetchPolicy) -> LocalFile:
+    """Open a regular file that the policy allows; a pipe or a device would block or never end.
+
+    Raises:
+        InputError: The policy does not allow it, or it is no regular file.
+        TransportError: It cannot be opened.
+    """
+    policy.check(url)
+    path = local_path(url).resolve()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise TransportError(f"{_shown(url)}: there is no such file", retryable=False) from error
+    except OSError as error:
+        raise TransportError(f"{_shown(url)}: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise InputError(f"{path}: not a regular file")
-    return os.fdopen(descriptor, "rb")
+        raise InputError(f"{_shown(url)}: not a regular file")
+    return LocalFile(os.fdopen(descriptor, "rb"), path)
 
 
 def _run(coroutine: Coroutine[Any, Any, None]) -> None:

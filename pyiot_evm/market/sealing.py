@@ -45,6 +45,7 @@ __all__ = [
     "chunk_count",
     "chunk_key",
     "chunks_of",
+    "decrypt_leaves",
     "last_chunk_leaf_size",
     "open_leaf",
     "seal_leaves",
@@ -123,6 +124,27 @@ def seal_leaves(key: ContentKey, leaves: Iterable[bytes], *, first: int = 0) -> 
         index += len(batch)
 
 
+def decrypt_leaves(
+    key: ContentKey, records: Iterable[tuple[bytes, bytes]], *, first: int = 0
+) -> Iterator[tuple[bytes, bool]]:
+    """Decrypt leaves one after the other.
+
+    Args:
+        key: κ.
+        records: ``(h, c)`` of each leaf.
+        first: The index of the first leaf.
+
+    Yields:
+        What each leaf decrypts to, and whether that is what its hash says.
+    """
+    seal_key, index, source = key.seal_key, first, iter(records)
+    while batch := list(islice(source, _BATCH)):
+        plains = _crypt(seal_key, index, [sealed for _, sealed in batch])
+        for plain, (leaf_hash, _) in zip(plains, batch, strict=True):
+            yield plain, keccak256(plain) == leaf_hash
+        index += len(batch)
+
+
 def unseal_leaves(key: ContentKey, records: Iterable[tuple[bytes, bytes]], *, first: int = 0) -> Iterator[bytes]:
     """Decrypt leaves one after the other and hold each against its hash.
 
@@ -137,20 +159,13 @@ def unseal_leaves(key: ContentKey, records: Iterable[tuple[bytes, bytes]], *, fi
     Raises:
         VerificationError: A leaf does not decrypt to what its hash says; the message names it.
     """
-    seal_key, index, source = key.seal_key, first, iter(records)
-    while batch := list(islice(source, _BATCH)):
-        for sealed in batch:
-            if len(sealed[1]) > MAX_LEAF_SIZE:
-                raise VerificationError(f"a leaf has {len(sealed[1])} bytes, more than {MAX_LEAF_SIZE}")
-        plains = _crypt(seal_key, index, [sealed for _, sealed in batch])
-        for plain, (leaf_hash, _) in zip(plains, batch, strict=True):
-            if keccak256(plain) != leaf_hash:
-                raise VerificationError(
-                    f"leaf {index} does not decrypt to what its hash says",
-                    hint="dispute the order: this leaf is proof enough",
-                )
-            index += 1
-            yield plain
+    for index, (plain, is_right) in enumerate(decrypt_leaves(key, records, first=first), first):
+        if not is_right:
+            raise VerificationError(
+                f"leaf {index} does not decrypt to what its hash says",
+                hint="dispute the order: this leaf is proof enough",
+            )
+        yield plain
 
 
 def chunk_count(size: int) -> int:
@@ -200,6 +215,8 @@ def _crypt(seal_key: bytes, first: int, texts: Sequence[bytes]) -> list[bytes]:
     """XOR neighbouring leaves with their keystreams: both directions are the same."""
     blocks: list[bytes] = []
     for index, text in enumerate(texts, first):
+        if len(text) > MAX_LEAF_SIZE:
+            raise VerificationError(f"leaf {index} has {len(text)} bytes, more than {MAX_LEAF_SIZE}")
         key = keccak256(seal_key + index.to_bytes(32, "big"))
         count, tail = divmod(len(text), _BLOCK)
         blocks += [sha256(key + counter).digest() for counter in _COUNTERS[:count]]
