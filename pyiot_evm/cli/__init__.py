@@ -1,0 +1,30 @@
+"""The command line: ``pyiot NOUN VERB``.
+
+One module a noun. A command reads its arguments, makes one call of the SDK and prints; everything else is in
+``options`` (what commands share), ``session`` (home, chain, keys), ``output`` and ``root`` (errors, help).
+"""
+
+from __future__ import annotations
+
+import typer
+
+from pyiot_evm.cli import deploy, devnet, key
+from pyiot_evm.cli.root import RootGroup
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="pyiot",
+    cls=RootGroup,
+    help="Machines that own keys, prove what they measured, and sell it: on any EVM chain.",
+    no_args_is_help=True,
+    add_completion=True,
+)
+app.add_typer(devnet.nouns, name="devnet")
+deploy.add_to(app)
+app.add_typer(key.nouns, name="key")
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app()

@@ -1,0 +1,211 @@
+"""What people and programs see: tables that fit the terminal, one JSON object, progress, a sparkline.
+
+stdout is data, stderr is talk. A command hands over one document; with ``--json`` that is what is printed, else the
+command's own text or table. Whatever came from a stranger is made harmless before it reaches a terminal.
+
+Example:
+    >>> sparkline([0, 1, 2, 3, 4, 5, 6, 7])
+    '▁▂▃▄▅▆▇█'
+    >>> short("0x" + "ab" * 32)
+    '0xabababab'
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pyiot_evm.cli.root import printable, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from decimal import Decimal
+
+__all__ = ["Output", "amount", "clock", "fit", "short", "sparkline", "table"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+_ASCII_BARS = "_.-=+*#@"
+_GAP = "  "
+_ELLIPSIS = "…"
+_SHORT = 10
+
+
+class Output:
+    """One command's output.
+
+    Args:
+        json: Whether stdout gets one JSON object instead of text.
+    """
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+
+    def show(self, document: Mapping[str, Any], *lines: str) -> None:
+        """Print the command's result.
+
+        Args:
+            document: What ``--json`` prints; bytes and decimals become text.
+            *lines: What people read instead; the document's fields when there are none.
+        """
+        if self.json:
+            typer.echo(json.dumps(document, default=_plain))
+            return
+        for line in lines or fields(document):
+            typer.echo(line)
+
+    def show_rows(self, name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> None:
+        """Print a list: a table for people, ``{name: [...]}`` for programs.
+
+        Args:
+            name: The list's key in the JSON object.
+            rows: Its members, whole.
+            columns: What the table shows: a heading for each key of a row.
+            empty: What to tell people when there is nothing.
+        """
+        if self.json:
+            self.show({name: list(rows)})
+        elif rows:
+            for line in table(
+                [[_cell(row.get(key), grouped=True) for key in columns] for row in rows], list(columns.values())
+            ):
+                typer.echo(line)
+        else:
+            self.say(empty)
+
+    def say(self, text: str) -> None:
+        """Tell people something that is no result: on stderr."""
+        typer.echo(printable(text), err=True)
+
+    def done(self, text: str) -> None:
+        """Tell people that a step is done."""
+        typer.echo(f"{styled('✓' if _unicode(sys.stderr) else '*', fg='green')} {printable(text)}", err=True)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show how far something has come, on stderr: a bar on a terminal, nothing elsewhere.
+
+        Args:
+            label: What is being done.
+            total: How many steps it has.
+
+        Yields:
+            A function that takes how many steps are done so far.
+        """
+        if not sys.stderr.isatty() or total <= 0:
+            self.say(f"{label} …") if total > 0 else None
+            yield lambda _done: None
+            return
+        with typer.progressbar(length=total, label=label, file=sys.stderr, width=30) as bar:
+            yield lambda done: bar.update(done - bar.pos)
+
+
+def fields(document: Mapping[str, Any]) -> list[str]:
+    """Lay out a document as lines of name and value, values aligned."""
+    rows = [(key.replace("_", " "), value) for key, value in document.items() if value not in (None, "", [], {})]
+    width = max((len(key) for key, _ in rows), default=0)
+    lines = []
+    for key, value in rows:
+        parts = _parts(value)
+        lines.append(f"{styled(key.ljust(width), dim=True)}{_GAP}{parts[0]}")
+        lines += [" " * width + _GAP + part for part in parts[1:]]
+    return lines
+
+
+def table(rows: Sequence[Sequence[str]], headings: Sequence[str], *, width: int | None = None) -> list[str]:
+    """Lay out rows in columns; the widest text columns give way until the table fits the terminal.
+
+    Args:
+        rows: The cells, row by row.
+        headings: One for each column.
+        width: The columns of the terminal; without one (a pipe, a file) nothing is cut.
+    """
+    width = terminal_width() if width is None else width
+    cells = [[printable(cell) for cell in row] for row in rows]
+    sizes = [max(len(line[i]) for line in [headings, *cells]) for i in range(len(headings))]
+    spare = width - len(_GAP) * (len(sizes) - 1)
+    while width and sum(sizes) > spare and max(sizes) > _SHORT:
+        sizes[sizes.index(max(sizes))] -= 1
+    numeric = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(headings))]
+    head = _GAP.join(_pad(fit(h, s), s, right=n) for h, s, n in zip(headings, sizes, numeric, strict=True)).rstrip()
+    lines = [_GAP.join(_pad(fit(c, s), s, right=n) for c, s, n in zip(r, sizes, numeric, strict=True)) for r in cells]
+    return [styled(head, bold=True), *(line.rstrip() for line in lines)]
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal on stdout; 0 when it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def fit(text: str, width: int) -> str:
+    """Cut a text to a width, with an ellipsis where something is missing."""
+    return text if len(text) <= width else text[: width - 1] + _ELLIPSIS
+
+
+def sparkline(values: Iterable[float | Decimal], *, width: int = 60) -> str:
+    """Draw a series as one line of bars: the mean of each stretch, from the lowest to the highest."""
+    series = [float(value) for value in values]
+    count = min(width, len(series))
+    means = []
+    for i in range(count):
+        stretch = series[i * len(series) // count : (i + 1) * len(series) // count]
+        means.append(sum(stretch) / len(stretch))
+    low, high = min(means, default=0), max(means, default=0)
+    bars = _BARS if _unicode(sys.stdout) else _ASCII_BARS
+    return "".join(bars[round((m - low) / (high - low) * 7)] if high > low else bars[3] for m in means)
+
+
+def short(value: object) -> str:
+    """Return the first digits of an id; commands take any unique beginning of one."""
+    return str(value)[:_SHORT]
+
+
+def amount(units: Decimal, symbol: str) -> str:
+    """Write money: at least two decimals, no exponent."""
+    exponent = units.as_tuple().exponent
+    digits = max(2, -exponent) if isinstance(exponent, int) else 2
+    return f"{units:.{digits}f} {symbol}"
+
+
+def clock(seconds: float) -> str:
+    """Write a time in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else ""
+
+
+def _pad(text: str, width: int, *, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "", 1).replace("-", "", 1).isdigit()
+
+
+def _cell(value: Any, *, grouped: bool = False) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value)
+    return f"{value:,}" if grouped and isinstance(value, int) else _plain(value)
+
+
+def _parts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return fields(value) or [""]
+    if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        return [printable(_GAP.join(_cell(item) for item in row.values())) for row in value]
+    return printable(_cell(value)).splitlines() or [""]
+
+
+def _plain(value: Any) -> str:
+    return "0x" + value.hex() if type(value) is bytes else str(value)
+
+
+def _unicode(stream: Any) -> bool:
+    return (getattr(stream, "encoding", "") or "").lower().replace("-", "").startswith("utf")
