@@ -14,8 +14,8 @@ from pyiot_evm.hashing import keccak256
 
 PASSPHRASE = "Gieß den Kaktus"
 CURVES = ("secp256k1", "p256")
-# The PBKDF2 test vector of the Web3 Secret Storage definition. (Its scrypt vector has N = 2**18 with r = 1, which RFC 7914
-# forbids and OpenSSL refuses; eth-account's files stand for scrypt below.)
+# The PBKDF2 test vector of the Web3 Secret Storage definition. (Its scrypt vector has N = 2**18 with r = 1, which RFC
+# 7914 forbids and OpenSSL refuses; eth-account's files stand for scrypt below.)
 SPECIFICATION = {
     "crypto": {
         "cipher": "aes-128-ctr",
