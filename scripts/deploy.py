@@ -31,7 +31,7 @@ def plan() -> dict[str, tuple[str, bytes]]:
     """Return each contract's address and init code, from the bytecode that ape compiled."""
     planned: dict[str, tuple[str, bytes]] = {}
     for name, needs in SUITE.items():
-        code = bytes(project.get_contract(name).contract_type.deployment_bytecode.bytecode)
+        code = bytes.fromhex(project.get_contract(name).contract_type.deployment_bytecode.bytecode.removeprefix("0x"))
         code += encode(["address"] * len(needs), [planned[need][0] for need in needs])
         digest = keccak(b"\xff" + to_canonical_address(PROXY) + SALT + keccak(code))
         planned[name] = (to_checksum_address(digest[12:]), code)

@@ -14,7 +14,7 @@ SUITE = ["DataMarket", "DeviceRegistry", "DevDollar", "P256Verifier", "SignedRea
 def test_compile__when_ape_builds_a_contract__bytecode_equals_the_artifact(project, name):
     artifact = json.loads((ARTIFACTS / f"{name}.json").read_text())
     built = project.get_contract(name).contract_type.deployment_bytecode.bytecode
-    assert bytes(built).hex() == artifact["bytecode"][2:]
+    assert built.removeprefix("0x") == artifact["bytecode"].removeprefix("0x")
 
 
 def test_dev_dollar__when_anyone_mints__balance_and_event_are_exact(project, accounts):
