@@ -176,6 +176,7 @@ interface IDataMarket {
     error BuyerInvalid(address buyer);
     error BuyerNotInAudience(address buyer, address audience);
     error SupplyExhausted(bytes32 offerId, uint256 supply);
+    error AmountTooHigh(uint256 amount, uint256 maximum);
     error CreditTooLow(address account, address token, uint256 credit, uint256 amount);
     error MaskIsZero();
     error OrderAlreadyMade(bytes32 orderId, OrderState state);
@@ -278,7 +279,7 @@ interface IDataMarket {
 
     /* MONEY */
 
-    /// @notice Pays into the caller's credit, by allowance: money for bonds.
+    /// @notice Pays into the caller's credit, by allowance: money for bonds. At most 2^128 - 1 at once.
     function deposit(address token, uint256 amount) external;
 
     /// @notice Pays out of the caller's credit.

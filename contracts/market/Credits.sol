@@ -11,8 +11,11 @@ library Credits {
         mapping(address account => mapping(address token => uint256 credit)) credits;
     }
 
-    /// @notice A payer put money in.
+    /// @notice A payer put money in. Like every price and bond, no more than 128 bits at once: no credit ever comes near
+    /// 256 bits, so none can overflow and make a settlement or a refund revert.
     function deposit(Ledger storage ledger, address account, address token, uint256 amount) internal {
+        require(amount <= type(uint128).max, IDataMarket.AmountTooHigh(amount, type(uint128).max));
+
         ledger.credits[account][token] += amount;
         emit IDataMarket.Deposited(account, token, amount);
     }
