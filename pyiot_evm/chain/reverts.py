@@ -58,7 +58,7 @@ def decode_revert(data: bytes, *, reason: str = "") -> ContractError:
             return ContractError(f"the contract panicked: {_PANICS.get(number, 'unknown panic')} (0x{number:02x})")
         if head in ERRORS:
             return ERRORS[head].from_abi(body)
-    except ConsistencyError:
+    except (ConsistencyError, ValueError):
         pass  # a stranger's contract can answer anything; what cannot be read is shown as it is
     if data:
         return ContractError(f"the contract refused with an unknown error: 0x{data[:256].hex()}")
