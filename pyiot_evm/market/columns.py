@@ -56,9 +56,14 @@ class Columns:
             texts.append(cell)
 
     def time_style(self) -> TimeStyle:
-        """Return how the first time was written."""
+        """Return how the first time was written, if that loses nothing of the others; else ISO 8601 in full."""
         assert self._style is not None
-        return self._style
+        style = self._style
+        whole = {"date": 86_400_000, "minutes": 60_000, "seconds": 1000, "epoch": 1000, "epoch-ms": 1}[style.form]
+        if style.form in {"seconds", "epoch"}:
+            whole //= 10 ** min(style.fraction, 3)
+        is_lossless = all(time % whole == 0 for time in self.times)
+        return style if is_lossless else TimeStyle("seconds", "T", 3, "Z")
 
     def fields(self, units: Mapping[str, str]) -> tuple[Field, ...]:
         """Return the schema's fields.
@@ -87,7 +92,7 @@ class Columns:
         return list(zip(*columns, strict=True))
 
     def number_styles(self) -> tuple[NumberStyle, ...]:
-        """Return the style of each column: the first one that writes every cell as it was, else the fewest digits."""
+        """Return the style of each column: the first one that writes every cell as it was, else all decimals."""
         return tuple(_number_style(*column) for column in zip(self._numbers, self._texts, strict=True))
 
 
@@ -98,7 +103,7 @@ def _number_style(numbers: Sequence[tuple[int, int]], texts: Sequence[str]) -> N
         pairs = zip(numbers, texts, strict=True)
         if all(render_number(digits * 10 ** (scale - n), scale, style) == text for (digits, n), text in pairs):
             return style
-    return "shortest"
+    return "fixed"
 
 
 def named_fields(titles: Sequence[str], scales: Sequence[int], units: Mapping[str, str]) -> tuple[Field, ...]:
