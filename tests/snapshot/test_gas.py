@@ -1,0 +1,39 @@
+"""Gas from receipts: the snapshot, and the design's limits."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gas_story import measure  # noqa: E402
+
+LIMITS = {
+    "DataMarket": {
+        "list": 95_000,
+        "buy": 97_000,
+        "buyWithAuthorization": 125_000,
+        "reveal": 45_000,
+        "settlePerOrderOf20": 42_000,
+        "dispute": 92_000,
+        "disputeP256": 108_000,
+    },
+    "DeviceRegistry": {"registerSecp256k1": 62_000, "registerP256": 70_000},
+}
+
+
+@pytest.fixture(scope="module")
+def figures(devnet):
+    return measure(devnet)
+
+
+def test_gas__when_measured_from_receipts__is_the_snapshot(figures, snapshot):
+    snapshot("gas.json", figures)
+
+
+@pytest.mark.parametrize(
+    ("contract", "call", "limit"),
+    [(contract, call, limit) for contract, calls in LIMITS.items() for call, limit in calls.items()],
+)
+def test_gas__when_compared_with_the_design__is_within_its_limit(figures, contract, call, limit):
+    assert figures[contract][call] <= limit
