@@ -179,12 +179,11 @@ class Bundle:
             path = open_local(address, policy)
             return cls._over(path.file, path.path, policy)
         if into is not None:
-            with atomic_file(into) as copy:
-                cls._fetch(address, copy, policy)
+            cls.fetch(address, policy, into=into)
             return cls._over(into.open("rb"), into, policy)
         temporary = tempfile.TemporaryFile()  # noqa: SIM115 - the bundle closes it
         try:
-            cls._fetch(address, temporary, policy)
+            _copy(address, temporary, policy)
         except BaseException:
             temporary.close()
             raise
@@ -201,10 +200,21 @@ class Bundle:
         return cls.open(path, FetchPolicy.local(path.parent, max_bytes=1 << 63))
 
     @staticmethod
-    def _fetch(address: str, copy: Any, policy: FetchPolicy) -> None:
-        intake = _Intake(copy, policy)
-        fetch(address, intake.take, policy)
-        intake.finish()
+    def fetch(url: str | Path, policy: FetchPolicy, *, into: Path) -> None:
+        """Copy a bundle from anywhere, a local folder too, and end the download as soon as it cannot be one.
+
+        Args:
+            url: A path or an fsspec URL.
+            policy: What may be fetched.
+            into: Where the copy appears, whole or not at all.
+
+        Raises:
+            InputError: The policy does not allow the address.
+            TransportError: It cannot be fetched.
+            VerificationError: It is no bundle, or larger than the policy allows, or has another length than it says.
+        """
+        with atomic_file(into) as copy:
+            _copy(str(url), copy, policy)
 
     @classmethod
     def _over(cls, file: BinaryIO, path: Path | None, policy: FetchPolicy) -> Self:
@@ -311,6 +321,12 @@ class Bundle:
 
     def __repr__(self) -> str:
         return f"Bundle(offer_id={self.offer_id}, kind={self.header.kind!r}, leaves={len(self)})"
+
+
+def _copy(address: str, target: Any, policy: FetchPolicy) -> None:
+    intake = _Intake(target, policy)
+    fetch(address, intake.take, policy)
+    intake.finish()
 
 
 class _Intake:

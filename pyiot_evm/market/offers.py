@@ -1,8 +1,8 @@
 """What is signed and what names it: the EIP-712 ids of offers, resales and orders, and the listing's summary.
 
 The id of an offer or a resale is its EIP-712 digest in the market's domain, so that one id means one sale on one chain
-in one contract, and the seller's signature over it makes a private sale. The functions take any object with the fields
-of the Solidity struct in snake_case; the generated bindings have such classes.
+in one contract, and the seller's signature over it makes a private sale. Offer and Resale are the
+structs of the generated binding.
 
 Example:
     >>> market = bytes.fromhex("11" * 20)
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from pyiot_evm.contracts.data_market import Offer, Resale
 from pyiot_evm.device.typed import address_word, domain_separator, struct_hash, type_hash, typed_digest, word
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.hashing import keccak256
@@ -55,42 +56,6 @@ NEVER = (1 << 40) - 1
 _OFFER_TYPE_HASH = type_hash(OFFER_TYPE)
 _RESALE_TYPE_HASH = type_hash(RESALE_TYPE)
 _SUMMARY_TYPES = ("bytes32", "uint64", "uint64", "uint32", "string", "string[]")
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A seller's terms for one data set; the fields of the Solidity struct, in its order and units."""
-
-    seller: Address
-    token: Address
-    price: int
-    bond: int
-    sealed_root: Bytes32
-    leaf_count: int
-    key_x: int
-    key_y: int
-    rule: Address
-    rule_params_hash: Bytes32
-    supply: int
-    royalty_bps: int
-    audience: Address
-    reveal_window: int
-    dispute_window: int
-    expiry: int
-    terms: Bytes32
-    salt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resale:
-    """A holder's terms for one data token; the fields of the Solidity struct, in its order and units."""
-
-    offer_id: Bytes32
-    holder: Address
-    token: Address
-    price: int
-    expiry: int
-    salt: int
 
 
 def blank_offer(

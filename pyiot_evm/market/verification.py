@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyiot_evm.contracts.data_market import Disclosure
 from pyiot_evm.device.reading import Reading
 from pyiot_evm.device.signers import check_signer, curve_of
 from pyiot_evm.exceptions import InputError, VerificationError
@@ -26,7 +27,7 @@ from pyiot_evm.market.offers import offer_id
 from pyiot_evm.market.packing import rooted_records
 from pyiot_evm.market.rules import Fraud, RuleParams, SignedReadingRule
 from pyiot_evm.market.sealing import CHUNK_SIZE, SALT_SIZE, decrypt_leaves, unseal_leaves
-from pyiot_evm.types import ZERO_ADDRESS
+from pyiot_evm.types import ZERO_ADDRESS, Bytes32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     RuleFactory = Callable[[bytes], LeafRule]
     SignerCheck = Callable[[bytes, bytes, int], bool]
+
+DisclosedLeaf = Disclosure
 
 __all__ = [
     "DisclosedLeaf",
@@ -223,28 +226,7 @@ def find_fraud(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class DisclosedLeaf:
-    """One leaf laid open; the fields of the Solidity struct ``Disclosure``.
-
-    Args:
-        content_key: κ.
-        index: The leaf.
-        sealed_leaf: ``c``.
-        leaf_hash: ``h``.
-        proof: The siblings from the leaf to the root.
-        rule_params: The preimage of the offer's ``rule_params_hash``.
-    """
-
-    content_key: int
-    index: int
-    sealed_leaf: bytes
-    leaf_hash: bytes
-    proof: tuple[bytes, ...]
-    rule_params: bytes
-
-
-def disclose(bundle: Bundle, key: ContentKey, index: int) -> DisclosedLeaf:
+def disclose(bundle: Bundle, key: ContentKey, index: int) -> Disclosure:
     """Return what a dispute has to show of one leaf.
 
     Args:
@@ -253,7 +235,8 @@ def disclose(bundle: Bundle, key: ContentKey, index: int) -> DisclosedLeaf:
         index: The leaf that lies.
     """
     leaf_hash, sealed = bundle.leaf(index)
-    return DisclosedLeaf(int(key), index, sealed, leaf_hash, tuple(bundle.proof(index)), bundle.rule_params)
+    proof = tuple(Bytes32(sibling) for sibling in bundle.proof(index))
+    return Disclosure(int(key), index, sealed, Bytes32(leaf_hash), proof, bundle.rule_params)
 
 
 def open_readings(bundle: Bundle, key: ContentKey) -> list[Reading]:

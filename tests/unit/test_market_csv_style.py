@@ -79,7 +79,9 @@ def test_parse_number__when_decimal__is_exact(text):
     assert parse_number(text) == NUMBERS[text]
 
 
-@pytest.mark.parametrize("text", ["", ".", "-", "NaN", "inf", "1,5", "0x10", "1e", "１", "1_000", " ", "12 kg", "e5"])
+@pytest.mark.parametrize(
+    "text", ["", ".", "-", "NaN", "inf", "1,5", "0x10", "1e", "\uff11", "1_000", " ", "12 kg", "e5"]
+)
 def test_parse_number__when_no_number__raises(text):
     with pytest.raises(InputError, match="not a number"):
         parse_number(text)
