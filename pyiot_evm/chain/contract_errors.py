@@ -15,6 +15,7 @@ from pyiot_evm.types import Address, Bytes32, DeviceId, OfferId, OrderId, Resale
 __all__ = [
     "ERRORS",
     "AddressEmptyCode",
+    "AmountTooHigh",
     "AuthorizationLengthInvalid",
     "BuyerInvalid",
     "BuyerNotInAudience",
@@ -133,6 +134,23 @@ class AddressEmptyCode(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         values = decode(["address"], data)
         return cls(Address(values[0]))
+
+
+class AmountTooHigh(SuiteError):
+    """Amount too high."""
+
+    code = "AmountTooHigh"
+    SIGNATURE = "AmountTooHigh(uint256,uint256)"
+
+    def __init__(self, amount: int, maximum: int) -> None:
+        super().__init__(f"Amount too high: AmountTooHigh(amount={amount}, maximum={maximum})")
+        self.amount = amount
+        self.maximum = maximum
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
 
 
 class AuthorizationLengthInvalid(SuiteError):
@@ -1513,6 +1531,7 @@ class WindowOutOfBounds(SuiteError):
 
 ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("9996b315"): AddressEmptyCode,
+    bytes.fromhex("1f08c7c5"): AmountTooHigh,
     bytes.fromhex("59b2e80f"): AuthorizationLengthInvalid,
     bytes.fromhex("74053310"): BuyerInvalid,
     bytes.fromhex("1e241418"): BuyerNotInAudience,

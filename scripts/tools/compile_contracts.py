@@ -58,8 +58,8 @@ def compile_all(texts: dict[str, str]) -> dict[str, dict[str, Any]]:
     Raises:
         SystemExit: The compiler reported an error, or two contracts share a name.
     """
-    from solcx import compile_standard
-    from solcx.exceptions import SolcError
+    from solcx import compile_standard  # noqa: PLC0415 - not needed when nothing has changed
+    from solcx.exceptions import SolcError  # noqa: PLC0415
 
     outside = [f"node_modules/{OPENZEPPELIN}/interfaces/{name}.sol" for name in INTERFACES]
     wanted = ["abi", "evm.bytecode.object", "evm.deployedBytecode", "devdoc", "userdoc", "storageLayout", "metadata"]
@@ -102,7 +102,7 @@ def artifact_of(name: str, unit: str, contract: dict[str, Any]) -> dict[str, Any
         "deployedBytecode": "0x" + evm["deployedBytecode"]["object"],
         "immutableReferences": evm["deployedBytecode"].get("immutableReferences", {}),
         "natspec": {"devdoc": contract.get("devdoc", {}), "userdoc": contract.get("userdoc", {})},
-        "storageLayout": [{k: slot[k] for k in ("label", "slot", "offset", "type")} for slot in layout.get("storage", [])],
+        "storageLayout": [{k: s[k] for k in ("label", "slot", "offset", "type")} for s in layout.get("storage", [])],
     }
 
 

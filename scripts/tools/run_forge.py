@@ -1,6 +1,6 @@
 """Run the forge suites and hold the invariants to their promise: 10,000 calls each, at least half not reverting.
 
-    python scripts/tools/run_forge.py [forge test arguments]
+python scripts/tools/run_forge.py [forge test arguments]
 """
 
 from __future__ import annotations

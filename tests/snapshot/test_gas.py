@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gas_story import measure  # noqa: E402
+from gas_story import measure
 
 LIMITS = {
     "DataMarket": {
