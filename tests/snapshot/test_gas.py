@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pyiot_evm.chain import Devnet
+
 sys.path.insert(0, str(Path(__file__).parent))
 from gas_story import measure
 
@@ -23,8 +25,9 @@ LIMITS = {
 
 
 @pytest.fixture(scope="module")
-def figures(devnet):
-    return measure(devnet)
+def figures():
+    with Devnet() as chain:
+        return measure(chain)
 
 
 def test_gas__when_measured_from_receipts__is_the_snapshot(figures, snapshot):
