@@ -22,16 +22,18 @@ from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, r
 from pyiot_evm.market.offers import order_id
 from pyiot_evm.market.records import OPEN_PURCHASES, PurchaseRecord, PurchaseState
 from pyiot_evm.market.results import SaleDisputedError, SaleRefundedError
+from pyiot_evm.market.trader import abi_disclosure
 from pyiot_evm.types import ZERO_ADDRESS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyiot_evm.contracts.data_market import Disclosure
-    from pyiot_evm.market.inspector import Inspector
+    from pyiot_evm.market.catalog import CatalogEntry
+    from pyiot_evm.market.inspector import Inspector, Verdict
     from pyiot_evm.market.offers import Offer, Resale
     from pyiot_evm.market.payments import Payments
     from pyiot_evm.market.trader import Trader
+    from pyiot_evm.market.verification import DisclosedLeaf
     from pyiot_evm.types import SaleId
 
 __all__ = ["Buyer", "BuyerPolicy", "Target"]
@@ -73,6 +75,7 @@ class Target:
         signature: The seller's or holder's signature of a private sale; empty where it is listed.
         uri: Where the bundle is said to lie.
         block: A height below which nothing about the sale lies on the chain.
+        listed: What the listing says, where it was found in the catalog.
     """
 
     sale_id: SaleId
@@ -81,6 +84,7 @@ class Target:
     signature: bytes
     uri: str
     block: int = 0
+    listed: CatalogEntry | None = None
 
     @property
     def price(self) -> int:
@@ -282,6 +286,21 @@ class Buyer:
         end = PurchaseState.DISPUTED if disputed else PurchaseState.REFUNDED
         return self._trader.journal.advance_purchase(record.order_id, end, *OPEN_PURCHASES)
 
+    def dispute(self, record: PurchaseRecord) -> PurchaseRecord:
+        """Check every leaf of a revealed order and dispute it if one breaks the promise.
+
+        Raises:
+            InputError: It is not revealed, or every leaf keeps the promise.
+        """
+        if record.state is PurchaseState.PAID:
+            record = self._look(record)
+        if record.state is not PurchaseState.REVEALED:
+            raise InputError(f"order {record.order_id} is {record.state}: there is nothing to dispute")
+        bundle, verdict = self._judge(record)
+        if verdict.disclosure is None:
+            raise InputError(f"every leaf of order {record.order_id} keeps the offer's promise ({bundle})")
+        return self._win(record, verdict.disclosure)
+
     def _pause(self, record: PurchaseRecord, end: float | None) -> None:
         if end is not None and time.monotonic() >= end:
             raise TransactionError(
@@ -313,11 +332,11 @@ class Buyer:
     def _conclude(self, record: PurchaseRecord) -> PurchaseRecord:
         """Check every leaf, then settle or dispute."""
         trader = self._trader
-        bundle = record.bundle or str(self._inspector.fetch(_target(record)))
-        key = ContentKey.from_bytes(trader.content_key(_point(record.offer)))
-        report = self._inspector.judge(_target(record), bundle, key)
-        if report.disclosure is not None:
-            return self._dispute(record, report.disclosure)
+        bundle, verdict = self._judge(record)
+        if verdict.disclosure is not None:
+            record = self._win(record, verdict.disclosure)
+            self._raise_ending(record)
+            return record
         if not self._policy.settle:
             return record
         state, _ = trader.order_states([record.order_id])[0]
@@ -330,24 +349,28 @@ class Buyer:
                 if state == "Revealed":
                     raise
         return trader.journal.advance_purchase(
-            record.order_id, PurchaseState.SETTLED, PurchaseState.REVEALED, rows=report.rows, bundle=bundle
+            record.order_id, PurchaseState.SETTLED, PurchaseState.REVEALED, rows=verdict.rows, bundle=bundle
         )
 
-    def _dispute(self, record: PurchaseRecord, disclosure: Disclosure) -> PurchaseRecord:
+    def _judge(self, record: PurchaseRecord) -> tuple[str, Verdict]:
+        bundle = record.bundle or str(self._inspector.fetch(_target(record)))
+        key = ContentKey.from_bytes(self._trader.content_key(_point(record.offer)))
+        return bundle, self._inspector.judge(_target(record), bundle, key)
+
+    def _win(self, record: PurchaseRecord, disclosure: DisclosedLeaf) -> PurchaseRecord:
+        """Dispute an order by one leaf."""
         trader = self._trader
         whole = trader.order_struct(record.offer, record.resale, record)
         _log.warning("order %s: leaf %d breaks the promise, disputing", record.order_id, disclosure.index)
         try:
-            trader.send_once(record.order_id, "dispute", trader.contract.dispute(whole, disclosure))
+            trader.send_once(record.order_id, "dispute", trader.contract.dispute(whole, abi_disclosure(disclosure)))
         except ContractError as error:
             if trader.order_states([record.order_id])[0][0] != "Refunded":
                 raise VerificationError(
                     f"leaf {disclosure.index} of order {record.order_id} breaks the offer's promise,"
                     f" and it can no longer be disputed: {error.message}",
                 ) from error
-        record = self._refunded(record)
-        self._raise_ending(record)
-        return record
+        return self._refunded(record)
 
 
 def _may_follow(last: PurchaseRecord, *, again: bool) -> bool:

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pyiot_evm.exceptions import InputError, PyIotEvmError
-from pyiot_evm.market.records import decode_struct, encode_struct
+from pyiot_evm.market.rows import offer_text, read_offer, read_resale, resale_text
 from pyiot_evm.types import Address, DeviceId, OfferId, ResaleId, SaleId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from pyiot_evm.contracts.data_market import Offer, Resale
+    from pyiot_evm.market.offers import Offer, Resale
 
 __all__ = ["CatalogEntry", "CatalogStore", "Query", "clean_text"]
 
@@ -258,8 +258,8 @@ def _insert(database: sqlite3.Connection, entry: Entry) -> None:
         (
             entry.sale_id.hex(), entry.offer_id.hex(), entry.seller.hex(), device, first, last, rows, title,
             json.dumps(tags), words, token.hex(), f"{price:0{_PRICE_DIGITS}d}", (entry.resale or entry.offer).expiry,
-            clean_text(entry.uri, 2048), encode_struct(entry.offer), encode_struct(entry.resale), entry.block,
-            entry.position,
+            clean_text(entry.uri, 2048), offer_text(entry.offer), resale_text(entry.resale) if entry.resale else None,
+            entry.block, entry.position,
         ),
     )  # fmt: skip
 
@@ -285,9 +285,7 @@ def _read_summary(entry: Entry, database: sqlite3.Connection) -> tuple[str, list
 
 
 def _entry(row: sqlite3.Row) -> CatalogEntry:
-    from pyiot_evm.contracts.data_market import Offer, Resale  # noqa: PLC0415 - slow to import
-
-    offer, resale = decode_struct(Offer, row["offer"]), decode_struct(Resale, row["resale"])
+    offer, resale = read_offer(row["offer"]), read_resale(row["resale"])
     if offer is None:
         raise PyIotEvmError(f"the catalog's row {row['sale_id']} has no offer")
     return CatalogEntry(

@@ -186,6 +186,11 @@ class Journal:
         found = self._read("SELECT * FROM sales WHERE sale_id = ?", sale_id.hex())
         return rows.sale(found[0]) if found else None
 
+    def newest_sale(self, request: Bytes32) -> SaleRecord | None:
+        """Return the last sale of a request."""
+        found = self._read("SELECT * FROM sales WHERE request = ? ORDER BY number DESC LIMIT 1", request.hex())
+        return rows.sale(found[0]) if found else None
+
     def sales(self, seller: Address) -> list[SaleRecord]:
         """Return every sale of a seller or holder, oldest first."""
         found = self._read("SELECT * FROM sales WHERE seller = ? ORDER BY created_at, key", seller.hex())
@@ -223,6 +228,11 @@ class Journal:
             )
             found = database.execute("SELECT decision FROM orders WHERE order_id = ?", (order_id.hex(),)).fetchone()
             return str(found["decision"])
+
+    def order(self, order_id: OrderId) -> OrderRecord | None:
+        """Return the order with this id."""
+        found = self._read("SELECT * FROM orders WHERE order_id = ?", order_id.hex())
+        return rows.order(found[0]) if found else None
 
     def orders(self, seller: Address, *states: str) -> list[OrderRecord]:
         """Return a seller's orders, all of them or those in the given states."""

@@ -8,6 +8,7 @@ says so, by one that lasts.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,16 @@ from pyiot_evm.chain.calls import Call
 from pyiot_evm.device.typed import address_word, domain_separator, struct_hash, type_hash, typed_digest, word
 from pyiot_evm.exceptions import ConsistencyError, ContractError, InputError
 from pyiot_evm.market.locks import file_lock
+from pyiot_evm.market.trader import abi_offer, abi_resale
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pyiot_evm.market.buyer import BuyerPolicy, Target
     from pyiot_evm.market.offers import Offer, Resale
     from pyiot_evm.market.records import PurchaseRecord, TransactionRecord
     from pyiot_evm.market.trader import Trader
-    from pyiot_evm.types import Address
+    from pyiot_evm.types import Address, SaleId
 
 __all__ = ["Payments", "SignedOrder"]
 
@@ -88,9 +92,9 @@ class Payments:
         )
         if by_signature and price:
             return self.submit(self.authorize(record))
-        with file_lock(self._trader.bundles / f".pay-{self._trader.address}-{token}.lock"):
+        with self._lock(token):
             if self._allowance(token) < price:
-                self._approve(record, token, _UNLIMITED if policy.approve == "unlimited" else price)
+                self._approve(record.order_id, token, _UNLIMITED if policy.approve == "unlimited" else price)
             return self._trader.send_once(record.order_id, "buy", self._buy_call(record))
 
     def authorize(self, record: PurchaseRecord) -> SignedOrder:
@@ -125,11 +129,30 @@ class Payments:
         )
         return self._trader.send_once(record.order_id, "buy", call)
 
+    def deposit(self, token: Address, amount: int) -> TransactionRecord:
+        """Pay into the account's credit at the market."""
+        return self._deposit(token, amount, subject=f"deposit {secrets.token_hex(8)}")
+
+    def ensure_credit(self, sale_id: SaleId, token: Address, amount: int) -> None:
+        """Pay in what is missing for a sale's bonds; after a crash the same payment is gone on with."""
+        held = self._trader.chain.call(self._trader.contract.credit_of(self._trader.address, token))
+        if held < amount:
+            self._deposit(token, amount - held, subject=sale_id)
+
+    def _deposit(self, token: Address, amount: int, *, subject: object) -> TransactionRecord:
+        with self._lock(token):
+            if self._allowance(token) < amount:
+                self._approve(subject, token, amount)
+            return self._trader.send_once(subject, "deposit", self._trader.contract.deposit(token, amount))
+
+    def _lock(self, token: Address) -> AbstractContextManager[None]:
+        return file_lock(self._trader.bundles / f".pay-{self._trader.address}-{token}.lock")
+
     def _buy_call(self, record: PurchaseRecord) -> Call[Any]:
         contract, order = self._trader.contract, (record.mask, record.ephemeral_x, record.ephemeral_y)
         if record.resale is None:
-            return contract.buy(record.offer, record.signature, *order)
-        return contract.buy_resale(record.offer, record.resale, record.signature, *order)
+            return contract.buy(abi_offer(record.offer), record.signature, *order)
+        return contract.buy_resale(abi_offer(record.offer), abi_resale(record.resale), record.signature, *order)
 
     def _allowance(self, token: Address) -> int:
         call = _call(
@@ -137,9 +160,9 @@ class Payments:
         )
         return int(self._trader.chain.call(call))
 
-    def _approve(self, record: PurchaseRecord, token: Address, amount: int) -> None:
+    def _approve(self, subject: object, token: Address, amount: int) -> None:
         call = _call(token, "approve(address,uint256)", ["bool"], self._trader.contract.address, amount)
-        self._trader.send_once(record.order_id, "approve", call)
+        self._trader.send_once(subject, "approve", call)
 
     def _token_domain(self, token: Address) -> bytes | None:
         """Return the token's EIP-712 domain when it knows ERC-3009, else ``None``.

@@ -1,4 +1,4 @@
-"""The rows of the trading journal, as frozen dataclasses, and how a contract's struct is kept in one column.
+"""The rows of the trading journal, as frozen dataclasses.
 
 Example:
     >>> from pyiot_evm.market.records import SaleState
@@ -8,16 +8,13 @@ Example:
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pyiot_evm.types import Address, Bytes32, OrderId, SaleId
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyiot_evm.contracts.data_market import Offer, Resale
+    from pyiot_evm.market.offers import Offer, Resale
+    from pyiot_evm.types import Address, Bytes32, OrderId, SaleId
 
 __all__ = [
     "OrderRecord",
@@ -26,11 +23,7 @@ __all__ = [
     "SaleRecord",
     "SaleState",
     "TransactionRecord",
-    "decode_struct",
-    "encode_struct",
 ]
-
-_T = TypeVar("_T")
 
 
 class SaleState(StrEnum):
@@ -159,29 +152,3 @@ class TransactionRecord:
     purpose: str
     hash: str
     gas: int
-
-
-def encode_struct(struct: Any) -> str | None:
-    """Write a contract's struct (a dataclass of integers and bytes) as one JSON text."""
-    if struct is None:
-        return None
-    fields = {field.name: getattr(struct, field.name) for field in dataclasses.fields(struct)}
-    return json.dumps(
-        {name: "0x" + value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
-    )
-
-
-def decode_struct(kind: type[_T], text: str | None) -> _T | None:
-    """Read what :func:`encode_struct` wrote."""
-    if text is None:
-        return None
-    return kind(**{name: _decode_value(value) for name, value in json.loads(text).items()})
-
-
-def _decode_value(value: Any) -> Any:
-    if not isinstance(value, str) or not value.startswith("0x"):
-        return value
-    raw = bytes.fromhex(value[2:])
-    if len(raw) == Address.LENGTH:
-        return Address(raw)
-    return Bytes32(raw) if len(raw) == Bytes32.LENGTH else raw

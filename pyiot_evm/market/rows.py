@@ -11,33 +11,36 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from pyiot_evm.market.documents import OFFER_FIELDS, RESALE_FIELDS, read_fields, write_fields
+from pyiot_evm.market.offers import Offer, Resale
 from pyiot_evm.market.records import (
     OrderRecord,
     PurchaseRecord,
     PurchaseState,
     SaleRecord,
     SaleState,
-    decode_struct,
-    encode_struct,
 )
 from pyiot_evm.types import Address, Bytes32, OfferId, OrderId, ResaleId, SaleId
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
 __all__ = [
     "from_order",
     "from_purchase",
     "from_sale",
+    "offer_text",
     "order",
     "purchase",
     "purchase_columns",
+    "read_offer",
+    "read_resale",
+    "resale_text",
     "sale",
     "sale_columns",
 ]
 
-_STRUCTS = frozenset({"offer", "resale"})
-_HEX = frozenset({"request", "seller", "point", "sale_id", "order_id", "buyer", "mask"})
 _WIDE = frozenset({"ephemeral_x", "ephemeral_y", "released_key"})  # more than SQLite's 64 bits
 
 
@@ -50,17 +53,37 @@ purchase_columns = sale_columns
 
 
 def _column(name: str, value: Any) -> Any:
-    if name in _STRUCTS:
-        return encode_struct(value)
-    if value is None:
-        return None
-    if name in _HEX:
-        return value.hex()
-    if name in _WIDE:
-        return hex(value)
-    if name == "terms":
-        return json.dumps(value, sort_keys=True)
-    return str(value) if name == "state" else value
+    return _WRITERS[name](value) if name in _WRITERS and value is not None else value
+
+
+def offer_text(offer: Offer) -> str:
+    """Write an offer as one JSON text."""
+    return json.dumps(write_fields(offer, OFFER_FIELDS))
+
+
+def resale_text(resale: Resale) -> str:
+    """Write a resale as one JSON text."""
+    return json.dumps(write_fields(resale, RESALE_FIELDS))
+
+
+def read_offer(text: str | None) -> Offer | None:
+    """Read what :func:`offer_text` wrote."""
+    return None if text is None else Offer(**read_fields(json.loads(text), OFFER_FIELDS))
+
+
+def read_resale(text: str | None) -> Resale | None:
+    """Read what :func:`resale_text` wrote."""
+    return None if text is None else Resale(**read_fields(json.loads(text), RESALE_FIELDS))
+
+
+_WRITERS: dict[str, Callable[[Any], Any]] = {
+    "offer": offer_text,
+    "resale": resale_text,
+    "state": str,
+    "terms": lambda value: json.dumps(value, sort_keys=True),
+    **dict.fromkeys(("ephemeral_x", "ephemeral_y", "released_key"), hex),  # more than SQLite's 64 bits
+    **dict.fromkeys(("request", "seller", "point", "sale_id", "order_id", "buyer", "mask"), bytes.hex),
+}
 
 
 def from_sale(record: SaleRecord) -> dict[str, Any]:
@@ -106,12 +129,10 @@ def purchase(row: sqlite3.Row) -> PurchaseRecord:
 
 
 def _common(row: sqlite3.Row) -> dict[str, Any]:
-    from pyiot_evm.contracts.data_market import Offer, Resale  # noqa: PLC0415 - slow to import
-
     values = dict(row)
     if "offer" in values:
-        values["offer"] = decode_struct(Offer, row["offer"])
-        values["resale"] = decode_struct(Resale, row["resale"])
+        values["offer"] = read_offer(row["offer"])
+        values["resale"] = read_resale(row["resale"])
         values["signature"] = bytes(row["signature"])
     for name in _WIDE & values.keys():
         values[name] = None if row[name] is None else int(row[name], 16)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pyiot_evm.contracts.data_market import OfferCancelled, OfferListed, ResaleCancelled, ResaleListed
 from pyiot_evm.exceptions import ConsistencyError, VerificationError
 from pyiot_evm.market.catalog import Cancellation, CatalogStore, Entry
 from pyiot_evm.market.offers import Summary
@@ -104,13 +105,6 @@ class Catalog:
         return None if block is None else str(block["hash"])
 
     def _changes(self, first: int, last: int) -> Iterator[Entry | Cancellation]:
-        from pyiot_evm.contracts.data_market import (  # noqa: PLC0415 - slow to import
-            OfferCancelled,
-            OfferListed,
-            ResaleCancelled,
-            ResaleListed,
-        )
-
         kinds = {kind.TOPIC: kind for kind in (OfferListed, OfferCancelled, ResaleListed, ResaleCancelled)}
         offers: dict[bytes, OfferListed] = {}
         for log in self._chain.logs(
@@ -139,7 +133,7 @@ class Catalog:
         return None if entry is None else entry.offer
 
 
-def _offer_entry(event: object, log: Log) -> Entry:
+def _offer_entry(event: OfferListed, log: Log) -> Entry:
     try:
         summary: Summary | None = Summary.decode(event.summary)
     except VerificationError:
@@ -157,7 +151,7 @@ def _offer_entry(event: object, log: Log) -> Entry:
     )
 
 
-def _resale_entry(event: object, offer: object, log: Log) -> Entry:
+def _resale_entry(event: ResaleListed, offer: Any, log: Log) -> Entry:
     return Entry(
         sale_id=ResaleId(event.resale_id),
         offer_id=OfferId(event.offer_id),

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pyiot_evm.exceptions import PyIotEvmError, TransportError, VerificationError
+from pyiot_evm.exceptions import InputError, PyIotEvmError, TransportError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Sale, release
 from pyiot_evm.market.records import OrderRecord
 from pyiot_evm.types import OrderId
@@ -119,7 +119,7 @@ class SellerLoop:
         Raises:
             TransportError: The chain did not answer.
         """
-        sales = {sale.sale_id: sale for sale in self._trader.journal.sales(self._trader.address) if sale.sale_id}
+        sales = self._sales()
         if not sales:
             return []
         self._find_orders(sales)
@@ -136,7 +136,50 @@ class SellerLoop:
             actions += self._withdraw(sales.values())
         return actions
 
+    def refund(self, order_id: OrderId) -> OrderId:
+        """Give one paid order's money back, unless its key is on its way already.
+
+        Raises:
+            InputError: It is not paid, or it was decided to reveal it.
+            ContractError: The market refused.
+        """
+        order, sale = self._one(order_id, "Paid")
+        if self._trader.journal.decide(order_id, "refund") != "refund":
+            raise InputError(f"order {order_id} is being revealed: its buyer may have the key already")
+        self._raise_failure(self._end(order, sale, "refund"))
+        return order_id
+
+    def settle(self, order_id: OrderId) -> OrderId:
+        """Settle one revealed order after its dispute window.
+
+        Raises:
+            InputError: It is not revealed.
+            ContractError: The market refused.
+        """
+        order, sale = self._one(order_id, "Revealed")
+        for action in self._settle([order], {order.sale_id: sale}):
+            self._raise_failure(action)
+        return order_id
+
+    def _one(self, order_id: OrderId, state: str) -> tuple[OrderRecord, SaleRecord]:
+        self._find_orders(self._sales())
+        self._refresh()
+        order = self._trader.journal.order(order_id)
+        if order is None or order.seller != self._trader.address:
+            raise InputError(f"{self._trader.address} has no order {order_id}")
+        if order.state != state:
+            raise InputError(f"order {order_id} is {order.state}, not {state}")
+        return order, self._sales()[order.sale_id]
+
+    def _raise_failure(self, action: Action) -> None:
+        if action.error is not None:
+            raise action.error
+
     # What is there
+
+    def _sales(self) -> dict[object, SaleRecord]:
+        mine = self._trader.journal.sales(self._trader.address)
+        return {sale.sale_id: sale for sale in mine if sale.sale_id is not None}
 
     def _find_orders(self, sales: dict[object, SaleRecord]) -> None:
         trader = self._trader

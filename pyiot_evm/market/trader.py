@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from pyiot_evm.contracts import data_market as structs
 from pyiot_evm.exceptions import ConsistencyError, ContractError, TransportError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.offers import Resale, offer_id, resale_id
@@ -21,18 +23,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyiot_evm.chain import Account, Call, Chain
-    from pyiot_evm.contracts.data_market import DataMarket, Order, OrderPaid
     from pyiot_evm.device import LocalSigner
     from pyiot_evm.market.journal import Journal
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.records import OrderRecord, PurchaseRecord
     from pyiot_evm.market.vault import Vault
+    from pyiot_evm.market.verification import DisclosedLeaf
     from pyiot_evm.types import Address, OrderId
 
-__all__ = ["ORDER_STATES", "Trader"]
+__all__ = ["ORDER_STATES", "Trader", "abi_disclosure", "abi_offer", "abi_resale"]
 
 ORDER_STATES = ("None", "Paid", "Revealed", "Settled", "Refunded")
 NO_RESALE = Resale(offer_id=Bytes32(bytes(32)), holder=ZERO_ADDRESS, token=ZERO_ADDRESS, price=0, expiry=0, salt=0)
+
+
+def abi_offer(offer: Offer) -> structs.Offer:
+    """Return an offer as the contract's binding takes it."""
+    return structs.Offer(**{field.name: getattr(offer, field.name) for field in fields(offer)})
+
+
+def abi_resale(resale: Resale) -> structs.Resale:
+    """Return a resale as the contract's binding takes it."""
+    return structs.Resale(**{field.name: getattr(resale, field.name) for field in fields(resale)})
+
+
+def abi_disclosure(leaf: DisclosedLeaf) -> structs.Disclosure:
+    """Return a disclosed leaf as the contract's binding takes it."""
+    return structs.Disclosure(**{field.name: getattr(leaf, field.name) for field in fields(leaf)})
 
 
 class Trader:
@@ -56,7 +73,7 @@ class Trader:
         signer: LocalSigner,
         journal: Journal,
         vault: Vault,
-        contract: DataMarket,
+        contract: structs.DataMarket,
         bundles: Path,
     ) -> None:
         self.chain = chain
@@ -81,6 +98,10 @@ class Trader:
         latest = self.chain.now()
         return max(latest, int(time.time())) if self.chain.is_devnet else latest
 
+    def offer_path(self, key: str) -> Path:
+        """Return where the offer file of a private sale lies."""
+        return self.bundles / f"{key}.offer.json"
+
     # Ids and structs
 
     def offer_id(self, offer: Offer) -> SaleId:
@@ -93,13 +114,11 @@ class Trader:
             return self.offer_id(offer)
         return resale_id(resale, chain_id=self.chain.chain_id, market=self.contract.address)
 
-    def order_struct(self, offer: Offer, resale: Resale | None, order: OrderRecord | PurchaseRecord) -> Order:
+    def order_struct(self, offer: Offer, resale: Resale | None, order: OrderRecord | PurchaseRecord) -> structs.Order:
         """Return the contract's Order."""
-        from pyiot_evm.contracts.data_market import Order  # noqa: PLC0415 - slow to import
-
-        return Order(
-            offer=offer,
-            resale=resale or NO_RESALE,
+        return structs.Order(
+            offer=abi_offer(offer),
+            resale=abi_resale(resale or NO_RESALE),
             buyer=order.buyer,
             mask=order.mask,
             ephemeral_x=order.ephemeral_x,
@@ -110,12 +129,13 @@ class Trader:
         self, offer: Offer, resale: Resale | None, orders: Iterable[OrderRecord | PurchaseRecord]
     ) -> Call[None]:
         """Return the call that settles orders of one sale; a resale has one order at a time."""
-        from pyiot_evm.contracts.data_market import Row  # noqa: PLC0415 - slow to import
-
-        rows = [Row(buyer=o.buyer, mask=o.mask, ephemeral_x=o.ephemeral_x, ephemeral_y=o.ephemeral_y) for o in orders]
+        rows = [
+            structs.Row(buyer=o.buyer, mask=o.mask, ephemeral_x=o.ephemeral_x, ephemeral_y=o.ephemeral_y)
+            for o in orders
+        ]
         if resale is None:
-            return self.contract.settle(offer, rows)
-        return self.contract.settle_resale(offer, resale, rows[0])
+            return self.contract.settle(abi_offer(offer), rows)
+        return self.contract.settle_resale(abi_offer(offer), abi_resale(resale), rows[0])
 
     # Reading the chain
 
@@ -124,17 +144,15 @@ class Trader:
         if not orders:
             return []
         found = self.chain.call_many([self.contract.order_of(order) for order in orders], block=block)
-        return [(ORDER_STATES[int(answer[0])], int(answer[1])) for answer in found]
+        return [(ORDER_STATES[answer.state], answer.deadline) for answer in found]
 
     def orders_paid(
         self, first: int, last: int | None = None, *, sale_id: SaleId | None = None, buyer: Address | None = None
-    ) -> Iterator[OrderPaid]:
+    ) -> Iterator[structs.OrderPaid]:
         """Return the payments of orders in a range of blocks."""
-        from pyiot_evm.contracts.data_market import OrderPaid  # noqa: PLC0415 - slow to import
-
-        topics = [OrderPaid.TOPIC, None, sale_id, None if buyer is None else Bytes32(bytes(12) + buyer)]
+        topics = [structs.OrderPaid.TOPIC, None, sale_id, None if buyer is None else Bytes32(bytes(12) + buyer)]
         for log in self.chain.logs(address=self.contract.address, topics=topics, from_block=first, to_block=last):
-            yield OrderPaid.from_log(log)
+            yield structs.OrderPaid.from_log(log)
 
     def released_key(self, order: OrderId, *, since: int) -> int:
         """Return κ' of a revealed order.
@@ -142,21 +160,17 @@ class Trader:
         Raises:
             TransportError: The node does not show the event yet.
         """
-        from pyiot_evm.contracts.data_market import OrderRevealed  # noqa: PLC0415 - slow to import
-
-        topics = [OrderRevealed.TOPIC, order]
+        topics = [structs.OrderRevealed.TOPIC, order]
         logs = self.chain.logs(address=self.contract.address, topics=topics, from_block=since)
         if not logs:
             raise TransportError(f"the node does not show the reveal of order {order} yet")
-        return OrderRevealed.from_log(logs[-1]).released_key
+        return structs.OrderRevealed.from_log(logs[-1]).released_key
 
     def disputed_leaf(self, order: OrderId, *, since: int) -> int | None:
         """Return the leaf by which an order's dispute was won, or ``None``."""
-        from pyiot_evm.contracts.data_market import OrderDisputed  # noqa: PLC0415 - slow to import
-
-        topics = [OrderDisputed.TOPIC, order]
+        topics = [structs.OrderDisputed.TOPIC, order]
         logs = self.chain.logs(address=self.contract.address, topics=topics, from_block=since)
-        return OrderDisputed.from_log(logs[-1]).index if logs else None
+        return structs.OrderDisputed.from_log(logs[-1]).index if logs else None
 
     # Secrets
 

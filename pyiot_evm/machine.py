@@ -1,0 +1,437 @@
+r"""A machine: a name with an account key, a device key where it measures, and the market at hand.
+
+Example:
+    >>> import pathlib, tempfile
+    >>> from pyiot_evm import Devnet, Machine
+    >>> series = pathlib.Path(tempfile.mkdtemp()) / "series.csv"
+    >>> _ = series.write_text("time,value\n2024-01-01 00:00:00,21.5\n2024-01-01 00:05:00,21.7\n")
+    >>> with Devnet() as chain:
+    ...     sensor = Machine.create(chain, name="sensor")
+    ...     buyer = Machine.create(chain, name="buyer")
+    ...     offer = sensor.sell(series, price="0.50")
+    ...     buyer.buy(offer.id).frame()["value"].tolist()
+    [21.5, 21.7]
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pyiot_evm.market.facade import Market
+from pyiot_evm.market.metadata import Licence
+from pyiot_evm.market.offers import DEFAULT_DISPUTE_WINDOW, DEFAULT_REVEAL_WINDOW
+from pyiot_evm.market.packing import Place
+from pyiot_evm.market.publishing import SaleTerms
+from pyiot_evm.market.serving import BackgroundSeller
+from pyiot_evm.market.sources import FileSource, TableSource
+from pyiot_evm.types import ZERO_ADDRESS, Address, DeviceId
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from pyiot_evm.chain import Chain
+    from pyiot_evm.device import Curve, KeystoreSigner
+    from pyiot_evm.market.buyer import BuyerPolicy
+    from pyiot_evm.market.catalog import CatalogEntry
+    from pyiot_evm.market.facade import Reference
+    from pyiot_evm.market.fetch import FetchPolicy
+    from pyiot_evm.market.inspector import Inspection
+    from pyiot_evm.market.purchases import Purchase
+    from pyiot_evm.market.results import Listing, OrderView, Transaction
+    from pyiot_evm.market.seller import Action, SellerPolicy
+    from pyiot_evm.types import OrderId, SaleId
+
+__all__ = ["Machine"]
+
+Amount = str | Decimal | int
+_TABLES = frozenset({".csv", ".parquet"})
+_DEVNET_ETHER, _DEVNET_DOLLARS = 10, 1000
+
+
+class Machine:
+    """A named machine on one chain. Make one with :meth:`create` or :meth:`open`.
+
+    Attributes:
+        name: Its name in the home's keyring.
+        chain: The chain.
+        market: The market as this machine's account sees it.
+    """
+
+    def __init__(self, *, chain: Chain, name: str, signer: KeystoreSigner, market: Market) -> None:
+        self.name = name
+        self.chain = chain
+        self.market = market
+        self._signer = signer
+        self._background: BackgroundSeller | None = None
+
+    @classmethod
+    def create(
+        cls,
+        chain: Chain,
+        name: str,
+        *,
+        curve: Curve | None = None,
+        ether: Amount = _DEVNET_ETHER,
+        dollars: Amount = _DEVNET_DOLLARS,
+        **policies: Any,
+    ) -> Self:
+        """Make a new machine: keys in the home's keyring and, on a devnet, money.
+
+        Args:
+            chain: The chain.
+            name: A new name.
+            curve: The curve of its device key, ``secp256k1`` or ``p256``; left out, it gets one when it first sells
+                readings.
+            ether: What it is given on a devnet.
+            dollars: The same in dev dollars.
+            **policies: As for :meth:`open`.
+
+        Raises:
+            InputError: The name is taken.
+        """
+        entry = chain.home.keyring.new(name, curve=curve)
+        if chain.is_devnet:
+            chain.fund(entry.address, ether=ether, dollars=dollars)
+        return cls.open(chain, name, **policies)
+
+    @classmethod
+    def open(
+        cls,
+        chain: Chain,
+        name: str,
+        *,
+        buying: BuyerPolicy | None = None,
+        selling: SellerPolicy | None = None,
+        fetching: FetchPolicy | None = None,
+    ) -> Self:
+        """Open a machine whose keys are in the home's keyring.
+
+        Args:
+            chain: The chain.
+            name: Its name.
+            buying: How it pays and waits.
+            selling: How it answers orders.
+            fetching: What it may fetch from the addresses in listings.
+
+        Raises:
+            InputError: There is no such name, or the passphrase is wrong.
+        """
+        signer = chain.home.keyring.account(name)
+        market = Market(chain, signer=signer, buying=buying, selling=selling, fetching=fetching)
+        machine = cls(chain=chain, name=name, signer=signer, market=market)
+        chain.on_close(machine.close)
+        return machine
+
+    def close(self) -> None:
+        """Stop the seller in the background and close the journals; a second call does nothing."""
+        if self._background is not None:
+            self._background.close()
+            self._background = None
+        self.market.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.name} {self.address} on {self.chain.network}>"
+
+    @property
+    def address(self) -> Address:
+        """Its account's address."""
+        return self._signer.address
+
+    @property
+    def device(self) -> DeviceId | None:
+        """Its device's id, where it has a device key."""
+        return self.chain.home.keyring.entry(self.name).device
+
+    def balance(self, token: Address | None = None) -> Decimal:
+        """Return what it holds of a token (the chain's, when left out), in whole tokens."""
+        from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415 - slow to import
+
+        info = self.chain.token_info(token)
+        return info.from_units(self.chain.call(Erc20(info.address).balance_of(self.address)))
+
+    # Sell
+
+    def sell(
+        self,
+        data: Any,
+        *,
+        price: Amount,
+        title: str = "",
+        description: str = "",
+        tags: Sequence[str] = (),
+        licence: Licence | None = None,
+        copies: int = 0,
+        bond: Amount = 0,
+        royalty: Amount = 0,
+        audience: Address | str | None = None,
+        private: bool = False,
+        reveal_window: int = DEFAULT_REVEAL_WINDOW,
+        dispute_window: int = DEFAULT_DISPUTE_WINDOW,
+        lifetime: int | None = None,
+        bundle: str = "",
+        public_url: str = "",
+        token: Address | str | None = None,
+        units: dict[str, str] | None = None,
+        time_column: str | None = None,
+        again: bool = False,
+        serve: bool = True,
+    ) -> Listing:
+        """Put data on sale: a ``.csv``, a ``.parquet`` or a DataFrame as signed readings, any other file as a blob.
+
+        The same call again, after a crash or not, gives the same sale and lists it once; ``again`` makes another one.
+        A thread of this process then answers the orders for as long as the chain object is open; ``serve=False``
+        leaves that to :meth:`serve`.
+
+        Args:
+            data: A path or a DataFrame.
+            price: Whole tokens for one copy, e.g. ``"0.50"``.
+            title: One line; the file's name when left out.
+            description: Free text.
+            tags: Words to find it by.
+            licence: What a buyer may do with it.
+            copies: How many may be sold; 0 for no limit.
+            bond: Whole tokens that a buyer gets on top of the refund when a leaf breaks the promise.
+            royalty: Percent of every resale, at most 50.
+            audience: The only account that may buy.
+            private: Sign an offer file instead of listing it.
+            reveal_window: Seconds to reveal a key after a payment.
+            dispute_window: Seconds to dispute after a reveal.
+            lifetime: Seconds until the offer expires; for ever when left out.
+            bundle: Where the bundle is written for buyers (a path or an fsspec URL); left out, it stays in the home.
+            public_url: What buyers are told, e.g. the web address of ``bundle``.
+            token: The ERC-20 to be paid in; the chain's when left out.
+            units: SenML units by column title.
+            time_column: The title of the time column.
+            again: Whether to list another sale of the same content at the same terms.
+            serve: Whether to answer orders in the background.
+
+        Raises:
+            InputError: The data or the terms cannot be sold; nothing was sent.
+            ContractError: The market refused the listing.
+        """
+        info = self.chain.token_info(Address(token) if token is not None else None)
+        path = Path(data) if isinstance(data, str | Path) else None
+        terms = SaleTerms(
+            price=info.to_units(price),
+            token=info.address,
+            title=title or (path.name if path is not None else f"readings of {self.name}"),
+            description=description,
+            tags=tuple(tags),
+            licence=licence or Licence(),
+            copies=copies,
+            bond=info.to_units(bond),
+            royalty_bps=_basis_points(royalty),
+            audience=ZERO_ADDRESS if audience is None else Address(audience),
+            lifetime=lifetime,
+            private=private,
+            reveal_window=reveal_window,
+            dispute_window=dispute_window,
+            bundle_url=bundle,
+            public_url=public_url,
+        )
+        listing = self.market.sell(self._source(data, path, units, time_column), terms, again=again)
+        if serve:
+            self.serve_in_background()
+        return listing
+
+    def _source(
+        self, data: Any, path: Path | None, units: dict[str, str] | None, time_column: str | None
+    ) -> TableSource | FileSource:
+        from pyiot_evm.market.datasets import read_table  # noqa: PLC0415 - slow to import
+
+        place = Place(self.chain.chain_id, self.chain.addresses.data_market)
+        if path is not None and path.suffix.lower() not in _TABLES:
+            return FileSource(path, place)
+        table = read_table(data if path is None else path, time_column=time_column, units=units)
+        keyring = self.chain.home.keyring
+        entry = keyring.entry(self.name)
+        if entry.device is None:
+            entry = keyring.add_device(self.name, curve="secp256k1")
+        device = DeviceId(entry.device or b"")
+        return TableSource(
+            table=table,
+            device=device,
+            signer=keyring.device(self.name),
+            journals=self.chain.home.journals / device.hex(),
+            rule=self.chain.addresses.signed_reading_rule,
+            place=place,
+        )
+
+    def serve(
+        self,
+        *,
+        once: bool = False,
+        stop: threading.Event | None = None,
+        report: Callable[[Action], None] | None = None,
+    ) -> list[Action]:
+        """Answer orders: all that is open now (``once``), or until ``stop`` is set.
+
+        Args:
+            once: Handle what is open and return what was done.
+            stop: Ends the loop.
+            report: Called with each action as it is done.
+        """
+        return self.market.serve(once=once, stop=stop, report=report)
+
+    def serve_in_background(self) -> None:
+        """Answer orders in a thread until this machine or its chain is closed; a second call does nothing."""
+        if self._background is None or not self._background.is_running:
+            policy = replace(self.market.selling, poll=min(self.market.selling.poll, 0.2))
+            self._background = BackgroundSeller(self.market.seller_loop(policy), name=self.name)
+            self._background.start()
+
+    def listings(self) -> list[Listing]:
+        """Return what this machine has on sale, or had, oldest first."""
+        return self.market.listings()
+
+    def cancel(self, sale: SaleId | str) -> Listing:
+        """Take a sale back; open orders go on."""
+        return self.market.cancel(sale)
+
+    def resell(
+        self,
+        bought: Purchase | Reference,
+        *,
+        price: Amount,
+        token: Address | str | None = None,
+        lifetime: int | None = None,
+        private: bool = False,
+        bundle: str = "",
+        public_url: str = "",
+        serve: bool = True,
+    ) -> Listing:
+        """Sell on the data token of something that this machine bought.
+
+        Args:
+            bought: The purchase, or the offer's id.
+            price: Whole tokens.
+            token: The ERC-20 to be paid in; the chain's when left out.
+            lifetime: Seconds until the resale expires; for ever when left out.
+            private: Sign an offer file instead of listing it.
+            bundle: Where this machine's copy of the bundle is written for buyers; left out, buyers fetch it where this
+                machine did.
+            public_url: What buyers are told.
+            serve: Whether to answer orders in the background.
+
+        Raises:
+            InputError: This machine has not bought it.
+            ContractError: The market refused, e.g. because the token was sold already.
+        """
+        info = self.chain.token_info(Address(token) if token is not None else None)
+        listing = self.market.resell(
+            bought,
+            price=info.to_units(price),
+            token=info.address,
+            lifetime=lifetime,
+            private=private,
+            bundle_url=bundle,
+            public_url=public_url,
+        )
+        if serve:
+            self.serve_in_background()
+        return listing
+
+    # Buy
+
+    def buy(
+        self,
+        sale: Reference,
+        *,
+        out: str | Path | None = None,
+        again: bool = False,
+        max_price: Amount | None = None,
+        timeout: float | None = None,
+        policy: BuyerPolicy | None = None,
+    ) -> Purchase:
+        """Verify, pay, wait for the key, check every leaf, settle, and write what was bought.
+
+        The same call again goes on where the last one stopped, or opens what was bought; it never pays twice.
+
+        Args:
+            sale: An offer's or resale's id, an offer file, or what ``sell`` and ``search`` return.
+            out: Where to write it: ``.csv`` or ``.parquet`` for readings, any name for a blob.
+            again: Whether to buy another copy of what was bought.
+            max_price: Whole tokens; a dearer sale is refused before anything is signed.
+            timeout: Seconds to wait for the key; until the order ends when left out.
+            policy: How to pay and wait, for this purchase.
+
+        Raises:
+            InputError: It cannot be bought; nothing was paid.
+            VerificationError: The bundle is not what the offer says; nothing was paid.
+            SaleDisputedError: A leaf broke the promise; price and bond came back.
+            SaleRefundedError: Nobody revealed in time; the price came back.
+        """
+        rules = policy or self.market.buying
+        if max_price is not None:
+            rules = replace(rules, max_price=self.chain.token_info().to_units(max_price))
+        if timeout is not None:
+            rules = replace(rules, timeout=timeout)
+        purchase = self.market.buy(sale, again=again, policy=rules)
+        if out is not None:
+            purchase.write(out)
+        return purchase
+
+    def verify(self, sale: Reference) -> Inspection:
+        """Fetch a sale's bundle and check everything that can be known before paying."""
+        return self.market.verify(sale)
+
+    def search(self, **wanted: Any) -> list[CatalogEntry]:
+        """Return what is for sale, newest first; see :class:`pyiot_evm.market.catalog.Query`."""
+        return self.market.search(**wanted)
+
+    def watch(self, **wanted: Any) -> Iterator[CatalogEntry]:
+        """Return what is for sale, oldest first, then every new listing as it comes."""
+        return self.market.watch(**wanted)
+
+    # Orders and money
+
+    def orders(self) -> list[OrderView]:
+        """Return its orders, as buyer and as seller."""
+        return self.market.orders()
+
+    def settle(self, order: OrderId | str) -> OrderView:
+        """Settle a revealed order."""
+        return self.market.settle(order)
+
+    def refund(self, order: OrderId | str) -> OrderView:
+        """Take, or give, the refund of a paid order."""
+        return self.market.refund(order)
+
+    def dispute(self, order: OrderId | str) -> OrderView:
+        """Check every leaf of a revealed order and dispute it if one breaks the promise."""
+        return self.market.dispute(order)
+
+    def credit(self, token: Address | str | None = None) -> Decimal:
+        """Return what it can take out of the market, in whole tokens."""
+        info = self.chain.token_info(Address(token) if token is not None else None)
+        return info.from_units(self.market.credit(info.address))
+
+    def deposit(self, amount: Amount, *, token: Address | str | None = None) -> Transaction:
+        """Pay money for bonds into the market."""
+        info = self.chain.token_info(Address(token) if token is not None else None)
+        return self.market.deposit(info.to_units(amount), token=info.address)
+
+    def withdraw(
+        self, amount: Amount | None = None, *, token: Address | str | None = None, to: Address | str | None = None
+    ) -> Transaction | None:
+        """Take money out of the market, all of it when no amount is given; ``None`` where there is none."""
+        info = self.chain.token_info(Address(token) if token is not None else None)
+        units = None if amount is None else info.to_units(amount)
+        return self.market.withdraw(units, token=info.address, to=Address(to) if to is not None else None)
+
+
+def _basis_points(percent: Amount) -> int:
+    from pyiot_evm.types import to_units  # noqa: PLC0415
+
+    return to_units(percent, decimals=2)
