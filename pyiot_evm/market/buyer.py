@@ -160,14 +160,14 @@ class Buyer:
         self._recover(target)
         newest = trader.journal.newest_purchase(target.sale_id, trader.address)
         if newest is None or (newest.state not in OPEN_PURCHASES and _may_follow(newest, again=again)):
-            bundle = self._check(target)
+            bundle = str(self._check(target))
         else:
             bundle = newest.bundle
         return trader.journal.open_purchase(
             target.sale_id,
             trader.address,
             may_follow=lambda last: _may_follow(last, again=again),
-            make=lambda attempt: self._draft(target, attempt, str(bundle)),
+            make=lambda attempt: self._draft(target, attempt, bundle),
         )
 
     def _check(self, target: Target) -> Path:

@@ -252,8 +252,9 @@ class Market:
             loop.run(stop or threading.Event(), report=report)
             return []
         actions = loop.step()
-        for action in actions if report is not None else ():
-            report(action)
+        if report is not None:
+            for action in actions:
+                report(action)
         return actions
 
     def listings(self) -> list[Listing]:
@@ -278,7 +279,7 @@ class Market:
 
     def resell(
         self,
-        reference: Reference,
+        reference: Reference | Purchase,
         *,
         price: int,
         token: Address | None = None,

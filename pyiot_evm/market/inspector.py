@@ -163,7 +163,7 @@ class Inspector:
         from pyiot_evm.contracts.device_registry import DeviceRegistry  # noqa: PLC0415 - slow to import
 
         registry = DeviceRegistry(self._chain.addresses.device_registry)
-        return bool(self._chain.call(registry.is_signer_at(device, signer, time)))
+        return bool(self._chain.call(registry.is_signer_at(DeviceId(device), signer, time)))
 
 
 def _check_listing(target: Target, bundle: Bundle, device: DeviceId) -> None:

@@ -199,5 +199,5 @@ def _call(token: Address, signature: str, returns: list[str], *arguments: Any) -
         function=signature,
         decode=lambda answer: decode(returns, answer)[0],
         contract="token",
-        arguments=dict(enumerate(arguments)) if arguments else {},
+        arguments={str(place): argument for place, argument in enumerate(arguments)},
     )

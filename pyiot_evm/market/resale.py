@@ -21,7 +21,7 @@ from pyiot_evm.market.offer_file import write_offer_file
 from pyiot_evm.market.offers import NEVER, Resale
 from pyiot_evm.market.records import PurchaseRecord, PurchaseState, SaleRecord, SaleState
 from pyiot_evm.market.trader import abi_offer, abi_resale
-from pyiot_evm.types import Address, Bytes32, OfferId
+from pyiot_evm.types import Address, Bytes32, OfferId, ResaleId
 
 if TYPE_CHECKING:
     from pyiot_evm.market.trader import Trader
@@ -96,7 +96,7 @@ class Reseller:
         if newest is None or newest.resale is None or newest.sale_id is None:
             return False
         trader = self._trader
-        taken = trader.chain.call(trader.contract.resale_of(newest.sale_id)).taken
+        taken = trader.chain.call(trader.contract.resale_of(ResaleId(newest.sale_id))).taken
         return bool(taken) or trader.now() >= newest.resale.expiry
 
     def _request(self, offer_id: OfferId, terms: ResaleTerms) -> Bytes32:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pyiot_evm.exceptions import InputError, PyIotEvmError, TransportError, VerificationError
+from pyiot_evm.exceptions import ConsistencyError, InputError, PyIotEvmError, TransportError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Sale, release
 from pyiot_evm.market.records import OrderRecord
 from pyiot_evm.types import OrderId
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pyiot_evm.chain.calls import Call
+    from pyiot_evm.contracts.data_market import OrderPaid
+    from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.records import SaleRecord
     from pyiot_evm.market.trader import Trader
 
@@ -251,7 +253,7 @@ class SellerLoop:
 
     def _end(self, order: OrderRecord, sale: SaleRecord, act: str) -> Action:
         """End an order's Paid state by a reveal or a refund."""
-        whole = self._trader.order_struct(sale.offer, sale.resale, order)
+        whole = self._trader.order_struct(_offer(sale), sale.resale, order)
         contract = self._trader.contract
         call: Call[None] = (
             contract.reveal(whole, self._release(order, sale)) if act == "reveal" else contract.refund(whole)
@@ -268,7 +270,7 @@ class SellerLoop:
             size = 1 if sale.resale is not None else self._policy.settle_batch
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
-                call = self._trader.settle_call(sale.offer, sale.resale, batch)
+                call = self._trader.settle_call(_offer(sale), sale.resale, batch)
                 actions.append(self._send(call, "settle", "settled", batch))
         return actions
 
@@ -309,10 +311,16 @@ class SellerLoop:
         return {order.order_id for order, (state, _) in zip(orders, states, strict=True) if state != order.state}
 
 
-def _order_record(event: object, sale: SaleRecord) -> OrderRecord:
+def _offer(sale: SaleRecord) -> Offer:
+    if sale.offer is None:
+        raise ConsistencyError(f"the journal's sale {sale.key} has an id and no offer")
+    return sale.offer
+
+
+def _order_record(event: OrderPaid, sale: SaleRecord) -> OrderRecord:
     return OrderRecord(
         order_id=OrderId(event.order_id),
-        sale_id=sale.sale_id,
+        sale_id=event.sale_id,
         seller=sale.seller,
         buyer=event.buyer,
         mask=event.mask,

@@ -16,7 +16,7 @@ from pyiot_evm.exceptions import ConsistencyError, ContractError, TransportError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.offers import Resale, offer_id, resale_id
 from pyiot_evm.market.records import TransactionRecord
-from pyiot_evm.types import ZERO_ADDRESS, Bytes32, SaleId
+from pyiot_evm.types import ZERO_ADDRESS, Bytes32, OfferId, SaleId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["ORDER_STATES", "Trader", "abi_disclosure", "abi_offer", "abi_resale"]
 
 ORDER_STATES = ("None", "Paid", "Revealed", "Settled", "Refunded")
-NO_RESALE = Resale(offer_id=Bytes32(bytes(32)), holder=ZERO_ADDRESS, token=ZERO_ADDRESS, price=0, expiry=0, salt=0)
+NO_RESALE = Resale(offer_id=OfferId(bytes(32)), holder=ZERO_ADDRESS, token=ZERO_ADDRESS, price=0, expiry=0, salt=0)
 
 
 def abi_offer(offer: Offer) -> structs.Offer:
@@ -104,7 +104,7 @@ class Trader:
 
     # Ids and structs
 
-    def offer_id(self, offer: Offer) -> SaleId:
+    def offer_id(self, offer: Offer) -> OfferId:
         """Return the id of an offer on this chain."""
         return offer_id(offer, chain_id=self.chain.chain_id, market=self.contract.address)
 
