@@ -87,6 +87,7 @@ class Delivery:
         self.address = address
         self.fees = fees
         self._signer = signer
+        self._told: set[bytes] = set()
 
     @property
     def stuck_after(self) -> float:
@@ -249,6 +250,11 @@ class Delivery:
                 if entry is not None:
                     _logger.warning("closing the gap at nonce %d of %s", nonce, self.address)
 
+    def _tell_once(self, what: bytes, text: str, nonce: int) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            _logger.warning(text, nonce, self.address)
+
     def _replace(self, live: Sequence[Entry], count: int, quote: FeeQuote) -> None:
         """Raise the fees of what has waited too long: the first in line, and all that offer less than is asked."""
         groups = self.journal.attempts(entry.id for entry in live)
@@ -261,7 +267,7 @@ class Delivery:
                 continue
             offer = self.fees.replacement(attempts[-1].offer, quote)
             if offer is None:
-                _logger.warning("nonce %d of %s is stuck and at the fee cap", entry.nonce, self.address)
+                self._tell_once(attempts[-1].hash, "nonce %d of %s is stuck and at the fee cap", entry.nonce)
                 continue
             self.sign([entry], offer=offer, cancel=attempts[-1].cancels)
 
