@@ -23,10 +23,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pyiot_evm.market.facade import Market
 from pyiot_evm.market.metadata import Licence
 from pyiot_evm.market.offers import DEFAULT_DISPUTE_WINDOW, DEFAULT_REVEAL_WINDOW
-from pyiot_evm.market.packing import Place
 from pyiot_evm.market.publishing import SaleTerms
 from pyiot_evm.market.serving import BackgroundSeller
-from pyiot_evm.market.sources import FileSource, TableSource
 from pyiot_evm.types import ZERO_ADDRESS, Address, DeviceId
 
 if TYPE_CHECKING:
@@ -44,12 +42,12 @@ if TYPE_CHECKING:
     from pyiot_evm.market.purchases import Purchase
     from pyiot_evm.market.results import Listing, OrderView, Transaction
     from pyiot_evm.market.seller import Action, SellerPolicy
+    from pyiot_evm.market.sources import FileSource, TableSource
     from pyiot_evm.types import OrderId, SaleId
 
 __all__ = ["Machine"]
 
 Amount = str | Decimal | int
-_TABLES = frozenset({".csv", ".parquet"})
 _DEVNET_ETHER, _DEVNET_DOLLARS = 10, 1000
 
 
@@ -184,6 +182,7 @@ class Machine:
         token: Address | str | None = None,
         units: dict[str, str] | None = None,
         time_column: str | None = None,
+        blob: bool = False,
         again: bool = False,
         serve: bool = True,
     ) -> Listing:
@@ -213,6 +212,7 @@ class Machine:
             token: The ERC-20 to be paid in; the chain's when left out.
             units: SenML units by column title.
             time_column: The title of the time column.
+            blob: Whether to sell a table as the file that it is.
             again: Whether to list another sale of the same content at the same terms.
             serve: Whether to answer orders in the background.
 
@@ -240,33 +240,40 @@ class Machine:
             bundle_url=bundle,
             public_url=public_url,
         )
-        listing = self.market.sell(self._source(data, path, units, time_column), terms, again=again)
+        listing = self.market.sell(
+            self.source(data, units=units, time_column=time_column, register=not private, blob=blob), terms, again=again
+        )
         if serve:
             self.serve_in_background()
         return listing
 
-    def _source(
-        self, data: Any, path: Path | None, units: dict[str, str] | None, time_column: str | None
+    def source(
+        self,
+        data: Any,
+        *,
+        units: dict[str, str] | None = None,
+        time_column: str | None = None,
+        register: bool = True,
+        blob: bool = False,
     ) -> TableSource | FileSource:
-        from pyiot_evm.market.datasets import read_table  # noqa: PLC0415 - slow to import
+        """Make something ready to be sold: a table whose rows the device signs, or a file.
 
-        place = Place(self.chain.chain_id, self.chain.addresses.data_market)
-        if path is not None and path.suffix.lower() not in _TABLES:
-            return FileSource(path, place)
-        table = read_table(data if path is None else path, time_column=time_column, units=units)
-        keyring = self.chain.home.keyring
-        entry = keyring.entry(self.name)
-        if entry.device is None:
-            entry = keyring.add_device(self.name, curve="secp256k1")
-        device = DeviceId(entry.device or b"")
-        return TableSource(
-            table=table,
-            device=device,
-            signer=keyring.device(self.name),
-            journals=self.chain.home.journals / device.hex(),
-            rule=self.chain.addresses.signed_reading_rule,
-            place=place,
-        )
+        Args:
+            data: A path or a DataFrame.
+            units: SenML units by column title.
+            time_column: The title of the time column.
+            register: Whether to register the device when it is not registered.
+            blob: Whether a table is to be sold as the file that it is.
+
+        Raises:
+            InputError: The data cannot be read, or the device's key was not its key at the times in it.
+        """
+        from pyiot_evm.market.preparing import Preparer  # noqa: PLC0415 - slow to import
+
+        preparer = Preparer(self.chain, name=self.name, account=self.market.trader.account)
+        if blob or is_plain_file(data):
+            return preparer.file(Path(data))
+        return preparer.table(data, units=units, time_column=time_column, register=register)
 
     def serve(
         self,
@@ -429,6 +436,11 @@ class Machine:
         info = self.chain.token_info(Address(token) if token is not None else None)
         units = None if amount is None else info.to_units(amount)
         return self.market.withdraw(units, token=info.address, to=Address(to) if to is not None else None)
+
+
+def is_plain_file(data: Any) -> bool:
+    """Return whether something is a path that does not name a table."""
+    return isinstance(data, str | Path) and Path(data).suffix.lower() not in (".csv", ".parquet")
 
 
 def _basis_points(percent: Amount) -> int:

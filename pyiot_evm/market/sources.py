@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.publishing import SaleTerms
 
-__all__ = ["FileSource", "ReadingsSource", "TableSource"]
+__all__ = ["FileSource", "ReadingsSource", "TableSource", "summary_of"]
 
 _PIECE = 1 << 20
 
@@ -115,7 +115,7 @@ class ReadingsSource:
         whole = seal_readings(
             leaves, path, key=key, draft=draft, rule_params=encoded, metadata=metadata, place=self.place
         )
-        return Sealed(whole, _summary(metadata, DeviceId(params.device), len(leaves)), len(leaves))
+        return Sealed(whole, summary_of(metadata, DeviceId(params.device), len(leaves)), len(leaves))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,9 @@ class FileSource:
             self.path, title=terms.title, description=terms.description, tags=terms.tags, licence=terms.licence
         )
         whole = seal_file(self.path, path, key=key, draft=offer, metadata=metadata, place=self.place)
-        return Sealed(whole, _summary(metadata, DeviceId(bytes(32)), whole.leaf_count), whole.leaf_count)
+        return Sealed(whole, summary_of(metadata, DeviceId(bytes(32)), whole.leaf_count), whole.leaf_count)
 
 
-def _summary(metadata: Metadata, device: DeviceId, rows: int) -> Summary:
+def summary_of(metadata: Metadata, device: DeviceId, rows: int) -> Summary:
+    """Return the listing's summary of a data set."""
     return Summary(device, metadata.first_time, metadata.last_time, rows, metadata.title, metadata.tags)
