@@ -282,7 +282,8 @@ async def _fetch_web(url: str, meter: _Meter, policy: FetchPolicy) -> None:
     import aiohttp  # noqa: PLC0415
 
     limits = aiohttp.ClientTimeout(total=policy.max_seconds, sock_connect=policy.timeout, sock_read=policy.timeout)
-    connector = aiohttp.TCPConnector(resolver=_guarded_resolver(policy), limit=1)
+    resolver = _guarded_resolver(policy)
+    connector = aiohttp.TCPConnector(resolver=resolver, limit=1)
     headers = {"Accept-Encoding": "identity"}
     async with aiohttp.ClientSession(
         connector=connector, timeout=limits, headers=headers, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
@@ -299,8 +300,11 @@ async def _fetch_web(url: str, meter: _Meter, policy: FetchPolicy) -> None:
                     await _read_answer(answer, url, meter)
                     return
             except aiohttp.ClientError as error:
-                cause = error.__cause__ if isinstance(error.__cause__, PyIotEvmError) else None
-                raise cause or TransportError(f"{_shown(url)}: {type(error).__name__}: {error}") from error
+                if resolver.refused:
+                    raise InputError(
+                        f"{_shown(url)}: {resolver.refused} is not a public address", hint=_HINT
+                    ) from error
+                raise TransportError(f"{_shown(url)}: {type(error).__name__}: {error}") from error
         raise TransportError(f"{_shown(url)}: more than {policy.max_redirects} redirects", retryable=False)
 
 
@@ -323,10 +327,13 @@ def _guarded_resolver(policy: FetchPolicy) -> Any:
     class GuardedResolver(AbstractResolver):
         def __init__(self) -> None:
             self._inner = ThreadedResolver()
+            self.refused = ""
 
         async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
             results = await self._inner.resolve(host, port, family)
-            if not policy.allow_private_hosts and not all(is_public(result["host"]) for result in results):
+            private = [result["host"] for result in results if not is_public(result["host"])]
+            if private and not policy.allow_private_hosts:
+                self.refused = f"{host}, that is {private[0]},"
                 raise OSError(f"{host} has an address that is not public")
             return results
 
