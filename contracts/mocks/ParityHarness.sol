@@ -2,9 +2,9 @@
 pragma solidity 0.8.36;
 
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
-import { FraudProof } from "contracts/libraries/FraudProof.sol";
 import { KeyRelease } from "contracts/libraries/KeyRelease.sol";
 import { MerkleTree } from "contracts/libraries/MerkleTree.sol";
+import { FraudProof } from "contracts/market/FraudProof.sol";
 
 /// @title ParityHarness
 /// @notice Opens the suite's libraries to tests that hold them equal to the Python reference.
