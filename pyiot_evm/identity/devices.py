@@ -29,10 +29,11 @@ from pyiot_evm.identity.sessions import Credential
 from pyiot_evm.types import Address, Bytes32, DeviceId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pyiot_evm.chain import Account, Call, Chain, Pending, Receipt
     from pyiot_evm.device import Signer
+    from pyiot_evm.identity.lookups import DeviceRecord
     from pyiot_evm.identity.metadata import DeviceMetadata
 
 __all__ = ["DeviceChange", "Devices"]
@@ -139,7 +140,8 @@ class Devices(DeviceLookups):
             row = self.sign_registration(signer, owner=owner, metadata=metadata, uri=uri)
             return self.contract.register(row.registration, row.signer, row.signature, row.uri)
 
-        return DeviceChange(device, self._once(f"register:{device}:{owner}", make))
+        free = record.owner is None and not record.is_revoked
+        return DeviceChange(device, self._once(f"register:{device}:{owner}" if free else None, make))
 
     def register_many(
         self,
@@ -165,12 +167,15 @@ class Devices(DeviceLookups):
         devices = [row.registration.device for row in rows]
         if len(set(devices)) != len(devices):
             raise InputError("a device stands in two rows")
-        owners = {record.device: record.owner for record in self.get_many(devices) if not record.is_revoked}
-        todo = [row for row in rows if owners.get(row.registration.device) != row.registration.owner]
+        records = {record.device: record for record in self.get_many(devices)}
+        todo = [row for row in rows if not _is_as_asked(row, records)]
         parts = [todo[start : start + batch] for start in range(0, len(todo), batch)]
         done = len(rows) - len(todo)
         _tell(progress, done, len(rows))
-        pending = [self._begin(_fleet_key(part), lambda part=part: self.contract.register_many(part)) for part in parts]  # type: ignore[misc]
+        pending = [
+            self._begin(_fleet_key(part, records), lambda part=part: self.contract.register_many(part))  # type: ignore[misc]
+            for part in parts
+        ]
         receipts: dict[DeviceId, Receipt] = {}
         for part, sent in zip(parts, pending, strict=True):
             receipt = sent.wait()
@@ -297,11 +302,16 @@ class Devices(DeviceLookups):
 
     # --- below ---
 
-    def _once(self, key: str, make: Callable[[], Call[Any]]) -> Receipt:
+    def _once(self, key: str | None, make: Callable[[], Call[Any]]) -> Receipt:
         return self._begin(key, make).wait()
 
-    def _begin(self, key: str, make: Callable[[], Call[Any]]) -> Pending:
-        """Send an act once, whatever crashed in between; one that reverted may be tried again."""
+    def _begin(self, key: str | None, make: Callable[[], Call[Any]]) -> Pending:
+        """Send an act once, whatever crashed in between; one that reverted may be tried again.
+
+        Without a key the act is sent as it is: what the contract refuses now must not be answered by what it took then.
+        """
+        if key is None:
+            return self.account.send(make())
         for attempt in count(1):
             name = f"{key}:{attempt}"
             pending = self.account.find(name)
@@ -316,7 +326,14 @@ class Devices(DeviceLookups):
         raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _fleet_key(rows: Sequence[RegistrationRow]) -> str:
+def _is_as_asked(row: RegistrationRow, records: Mapping[DeviceId, DeviceRecord]) -> bool:
+    record = records[row.registration.device]
+    return record.owner == row.registration.owner and not record.is_revoked
+
+
+def _fleet_key(rows: Sequence[RegistrationRow], records: Mapping[DeviceId, DeviceRecord]) -> str | None:
+    if any(record.is_registered or record.is_revoked for record in (records[r.registration.device] for r in rows)):
+        return None
     names = b"".join(row.registration.device + row.registration.owner for row in rows)
     return f"register-many:{Bytes32(keccak256(names))}"
 
