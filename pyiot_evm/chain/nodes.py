@@ -241,6 +241,7 @@ def _hardhat_command(port: int, folder: Path, block_time: float | None) -> NodeC
     network = {
         "chainId": CHAIN_ID,
         "hardfork": _HARDFORK,
+        "blockGasLimit": 1 << 24,  # EIP-7825's cap of a transaction: above it, its own gas estimates are refused
         "throwOnTransactionFailures": False,  # a reverted transaction is mined: its receipt says so
         "mining": {"auto": block_time is None, "interval": interval},
     }

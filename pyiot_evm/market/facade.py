@@ -79,8 +79,10 @@ class Market:
         self._open = ExitStack()
 
     def close(self) -> None:
-        """Close journal and catalog; a second call does nothing."""
+        """Close journal and catalog; they are opened again when they are used again."""
         self._open.close()
+        for name in ("catalog", "journal", "trader", "inspector", "publisher", "_payments"):
+            self.__dict__.pop(name, None)
 
     def __enter__(self) -> Self:
         return self
