@@ -29,10 +29,6 @@ contract ParityHarness {
         return MerkleTree.verify(leaf, index, size, root, proof);
     }
 
-    function node(bytes32 left, bytes32 right) external pure returns (bytes32) {
-        return MerkleTree.node(left, right);
-    }
-
     function decrypt(uint256 contentKey, uint256 index, bytes calldata sealedLeaf)
         external
         view
