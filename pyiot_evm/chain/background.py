@@ -144,6 +144,7 @@ def _start(home: Home, engine: Engine, port: int, block_time: float | None) -> D
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            cwd=command.folder,
             env=os.environ | dict(command.environment),
             start_new_session=True,
         )

@@ -62,10 +62,15 @@ exit $code
 
 @dataclass(frozen=True, slots=True)
 class NodeCommand:
-    """How to start a node."""
+    """How to start a node.
+
+    Attributes:
+        folder: Where it must be started; anywhere when left out.
+    """
 
     engine: Engine
     arguments: list[str]
+    folder: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -87,6 +92,7 @@ class Node:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                cwd=command.folder,
                 env=os.environ | dict(command.environment),
                 start_new_session=True,  # the terminal's Ctrl-C is for the owner
             )
@@ -255,7 +261,7 @@ def _hardhat_command(port: int, folder: Path, block_time: float | None) -> NodeC
         str(node), str(modules / "hardhat/internal/cli/cli.js"), "--config", str(config), "node",
         "--hostname", HOST, "--port", str(port),
     ]  # fmt: skip
-    return NodeCommand("hardhat", arguments, {"HARDHAT_DISABLE_TELEMETRY_PROMPT": "true", "CI": "true"})
+    return NodeCommand("hardhat", arguments, folder, {"HARDHAT_DISABLE_TELEMETRY_PROMPT": "true", "CI": "true"})
 
 
 def _existing(path: Path, variable: str) -> Path:
