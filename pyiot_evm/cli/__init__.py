@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from pyiot_evm.cli import deploy, devnet, key
+from pyiot_evm.cli import data, deploy, devnet, key
 from pyiot_evm.cli.root import RootGroup
 
 __all__ = ["app", "main"]
@@ -18,11 +18,11 @@ app = typer.Typer(
     cls=RootGroup,
     help="Machines that own keys, prove what they measured, and sell it: on any EVM chain.",
     no_args_is_help=True,
-    add_completion=True,
 )
 app.add_typer(devnet.nouns, name="devnet")
-deploy.add_to(app)
 app.add_typer(key.nouns, name="key")
+app.add_typer(data.nouns, name="data")
+deploy.add_to(app)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ Payer = Annotated[
 ]
 
 
-def deploy(session: Session, name: Payer = None) -> None:
+def deploy(session: Session, *, name: Payer = None) -> None:
     """Deploy what is missing of the contract suite.
 
     The contracts have no owner and lie at the same addresses on every chain, so it does not matter who deploys them,

@@ -28,7 +28,7 @@ BlockTime = Annotated[
 
 
 @command(nouns, "up")
-def up(session: Session, engine: Engine = "anvil", port: Port = 0, block_time: BlockTime = None) -> None:
+def up(session: Session, *, engine: Engine = "anvil", port: Port = 0, block_time: BlockTime = None) -> None:
     """Start the devnet, deploy the suite, and return once it answers.
 
     The devnet runs on when this shell ends. Every other command finds it by itself. A second `up` finds it running and

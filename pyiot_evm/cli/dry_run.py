@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["DryRunEnd", "Rehearsal", "RehearsalAccount", "RehearsalChain", "scratch_copy", "show"]
 
 _PREPARES = ("approve", "register", "deposit", "mint")
+_LONG = 2 + 2 * 32
 _CHANGES = ("eth_send", "anvil_", "hardhat_", "evm_")
 
 
@@ -166,10 +167,19 @@ def _lines(number: int, rehearsal: Rehearsal) -> list[str]:
         "cost": f"{from_units(found.cost, decimals=18):f} ETH at {found.fee_per_gas / 10**9:.3f} gwei"
         if found
         else unknown,
-        **call.describe()["arguments"],
+        **_readable(call.describe()["arguments"]),
     }
     name = f"{call.contract}.{call.function.partition('(')[0]}" if call.contract else call.function
-    return [styled(f"{number}. {name}", bold=True), *(f"   {line}" for line in fields(document)), ""]
+    return [styled(f"{number}. {name}", bold=True), *(f"   {line}" for line in fields(document, whole=True)), ""]
+
+
+def _readable(value: Any) -> Any:
+    """Cut long bytes; ``--json`` has them whole."""
+    if isinstance(value, dict):
+        return {name: _readable(item) for name, item in value.items()}
+    if isinstance(value, str) and value.startswith("0x") and len(value) > _LONG:
+        return f"{value[:_LONG]}… ({len(value) // 2 - 1} bytes)"
+    return value
 
 
 @contextmanager

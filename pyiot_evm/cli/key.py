@@ -24,7 +24,7 @@ KeystoreFile = Annotated[
 
 
 @command(nouns, "new", CHAIN, NEW_KEYS)
-def new(session: Session, name: Name, curve: Curve = None) -> None:
+def new(session: Session, *, name: Name, curve: Curve = None) -> None:
     """Make an account key, and a device key if asked; on a devnet it is funded.
 
     The account key (secp256k1) owns, sells and pays. A device key signs readings; P-256 is what secure elements and
@@ -40,7 +40,7 @@ def new(session: Session, name: Name, curve: Curve = None) -> None:
 
 
 @command(nouns, "import", CHAIN, NEW_KEYS)
-def import_(session: Session, name: Name, keystore: KeystoreFile = None, curve: Curve = None) -> None:
+def import_(session: Session, *, name: Name, keystore: KeystoreFile = None, curve: Curve = None) -> None:
     """Take over an account key that exists already.
 
     The key comes from a keystore file of geth, a wallet or another home, or, without --keystore, as 64 hex digits from
@@ -72,7 +72,7 @@ def list_(session: Session) -> None:
 
 
 @command(nouns, "show", CHAIN)
-def show(session: Session, name: Name) -> None:
+def show(session: Session, *, name: Name) -> None:
     """Show a name's account, device, DID and balances.
 
     Balances are those on the chain that --rpc names, or on the running devnet; without a chain they are left out.
@@ -87,6 +87,7 @@ def show(session: Session, name: Name) -> None:
 @command(nouns, "backup")
 def backup(
     session: Session,
+    *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup to write; it must not exist.")],
     bundles: Annotated[bool, typer.Option("--bundles", help="Take the bundles too; they can be large.")] = False,
 ) -> None:
@@ -107,6 +108,7 @@ def backup(
 @command(nouns, "restore")
 def restore(
     session: Session,
+    *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `pyiot key backup` wrote.")],
 ) -> None:
     """Put a backup back into this home; nothing that is there is written over.

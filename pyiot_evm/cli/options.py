@@ -8,7 +8,7 @@ Example:
     >>> import typer
     >>> nouns = typer.Typer()
     >>> @command(nouns, "count", CHAIN)
-    ... def count(session: Session, number: int) -> None:
+    ... def count(session: Session, *, number: int) -> None:
     ...     "Count to a number."
     ...     session.output.show({"number": number})
 """

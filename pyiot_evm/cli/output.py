@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,8 @@ _ASCII_BARS = "_.-=+*#@"
 _GAP = "  "
 _ELLIPSIS = "…"
 _SHORT = 10
+_TICK = 0.5
+_FOR_PROGRAMS = ("price_units", "token", "signer")
 
 
 class Output:
@@ -78,6 +82,17 @@ class Output:
         else:
             self.say(empty)
 
+    def line(self, text: str) -> None:
+        """Print one line of a result that comes bit by bit."""
+        typer.echo(printable(text))
+
+    def end(self, document: Mapping[str, Any], text: str = "") -> None:
+        """End a command that printed its result line by line: programs get it as a whole, people a last word."""
+        if self.json:
+            self.show(document)
+        elif text:
+            self.say(text)
+
     def say(self, text: str) -> None:
         """Tell people something that is no result: on stderr."""
         typer.echo(printable(text), err=True)
@@ -85,6 +100,28 @@ class Output:
     def done(self, text: str) -> None:
         """Tell people that a step is done."""
         typer.echo(f"{styled('✓' if _unicode(sys.stderr) else '*', fg='green')} {printable(text)}", err=True)
+
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[None]:
+        """Say that something is waited for, on stderr; on a terminal with a clock that runs."""
+        if not sys.stderr.isatty():
+            self.say(f"{label} …")
+            yield
+            return
+        stop, started = threading.Event(), time.monotonic()
+
+        def tick() -> None:
+            while not stop.wait(_TICK):
+                typer.echo(f"\r{label} … {time.monotonic() - started:.0f} s", err=True, nl=False)
+
+        clock_thread = threading.Thread(target=tick, daemon=True)
+        clock_thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            clock_thread.join()
+            typer.echo("\r" + " " * (len(label) + 12) + "\r", err=True, nl=False)
 
     @contextmanager
     def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -105,13 +142,19 @@ class Output:
             yield lambda done: bar.update(done - bar.pos)
 
 
-def fields(document: Mapping[str, Any]) -> list[str]:
-    """Lay out a document as lines of name and value, values aligned."""
-    rows = [(key.replace("_", " "), value) for key, value in document.items() if value not in (None, "", [], {})]
+def fields(document: Mapping[str, Any], *, whole: bool = False) -> list[str]:
+    """Lay out a document as lines of name and value, values aligned.
+
+    Args:
+        document: Names and values; what is empty is left out.
+        whole: Whether to show what only programs ask for, too.
+    """
+    shown = {key: value for key, value in document.items() if whole or key not in _FOR_PROGRAMS}
+    rows = [(key.replace("_", " "), value) for key, value in shown.items() if value not in (None, "", [], {})]
     width = max((len(key) for key, _ in rows), default=0)
     lines = []
     for key, value in rows:
-        parts = _parts(value)
+        parts = fields(value, whole=whole) if isinstance(value, dict) else _parts(value)
         lines.append(f"{styled(key.ljust(width), dim=True)}{_GAP}{parts[0]}")
         lines += [" " * width + _GAP + part for part in parts[1:]]
     return lines
@@ -196,10 +239,9 @@ def _cell(value: Any, *, grouped: bool = False) -> str:
 
 
 def _parts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return fields(value) or [""]
     if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-        return [printable(_GAP.join(_cell(item) for item in row.values())) for row in value]
+        rows = [[_cell(item, grouped=True) for item in row.values()] for row in value]
+        return table(rows, [""] * len(rows[0]), width=0)[1:]
     return printable(_cell(value)).splitlines() or [""]
 
 

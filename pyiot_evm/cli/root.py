@@ -208,6 +208,8 @@ def _parameter_sections(command: Any, ctx: Any) -> list[str]:
     for parameter in _parameters(command, ctx):
         is_argument = parameter.param_type_name == "argument"
         name = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or "Options"
+        if parameter.name == "help" and "Common" in sections:
+            name = "Common"
         label = _argument(parameter) if is_argument else _option(parameter)
         sections.setdefault(name, []).append((label, _explained(parameter)))
     return [_section(name, rows) for name, rows in sections.items()]
@@ -232,8 +234,9 @@ def _explained(parameter: Any) -> str:
     notes = []
     if parameter.param_type_name == "option" and getattr(parameter, "multiple", False):
         notes.append("may be repeated")
-    if isinstance(parameter.default, str | int) and not isinstance(parameter.default, bool) and parameter.show_default:
-        notes.append(f"default: {parameter.default}")
+    default = parameter.default
+    if isinstance(default, str | int) and not isinstance(default, bool) and parameter.show_default and default != "":
+        notes.append(f"default: {default}")
     if parameter.envvar:
         notes.append(f"env: {parameter.envvar}")
     text = (parameter.help or "").strip()

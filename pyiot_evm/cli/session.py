@@ -8,15 +8,17 @@ Example:
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import signal
+import threading
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pyiot_evm.cli.output import Output, amount
 from pyiot_evm.exceptions import ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+T = TypeVar("T", bound="AbstractContextManager[Any]")
 _DEVNET_ETHER = 10
 _DEVNET_DOLLARS = 1000
 
@@ -63,6 +66,7 @@ class Session:
         self._passphrase_file = passphrase_file
         self._new_passphrase = new_passphrase
         self._open = ExitStack()
+        self._real_home: Home | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +93,7 @@ class Session:
             return home
         from pyiot_evm.cli.dry_run import scratch_copy  # noqa: PLC0415
 
+        self._real_home = home
         return Home(self._open.enter_context(scratch_copy(home.path)), passphrase=self._passphrase)
 
     @property
@@ -107,7 +112,7 @@ class Session:
 
             chain.close()
             chain = RehearsalChain.like(chain)
-        return self._open.enter_context(chain)
+        return self.opened(chain)
 
     def account(self, name: str | None) -> Account:
         """Return a name's transaction manager; on a devnet, a fresh funded key's where no name is given.
@@ -116,7 +121,7 @@ class Session:
             InputError: No name is given, and this is no devnet.
         """
         if name is not None:
-            return self.chain.account(self._open.enter_context(self.keyring.account(name)))
+            return self.chain.account(self.opened(self.keyring.account(name)))
         if not self.chain.is_devnet:
             raise InputError("somebody must pay for it", hint="name a funded key: --as NAME")
         from pyiot_evm.device import LocalSigner  # noqa: PLC0415
@@ -158,11 +163,31 @@ class Session:
             return {}
         return {"network": chain.network, **balances(chain, address)}
 
-    def machine(self, name: str) -> Machine:
-        """Open a name's machine on the chain."""
+    def machine(self, name: str, **policies: Any) -> Machine:
+        """Open a name's machine on the chain; policies as for ``Machine.open``."""
         from pyiot_evm.machine import Machine  # noqa: PLC0415
 
-        return self._open.enter_context(Machine.open(self.chain, name))
+        return self.opened(Machine.open(self.chain, name, **policies))
+
+    def opened(self, resource: T) -> T:
+        """Close something when the command ends, and return it."""
+        self._open.push(resource)
+        return resource
+
+    def own_bundles(self) -> list[Path]:
+        """Return the folder of the real home's bundles, which a dry run's copy leaves out."""
+        return [self._real_home.bundles] if self.dry_run and self._real_home is not None else []
+
+    @contextmanager
+    def stop_signal(self) -> Iterator[threading.Event]:
+        """Give an event that Ctrl-C and SIGTERM set while the context is open."""
+        stop = threading.Event()
+        before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield stop
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
 
     def _passphrase(self) -> str:
         """Return the passphrase of the file, the environment or the terminal, in this order."""
@@ -173,12 +198,13 @@ class Session:
 
 def balances(chain: Chain, address: Address) -> dict[str, str]:
     """Return an account's ether and its money in the chain's token, as text."""
+    from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415
     from pyiot_evm.types import from_units  # noqa: PLC0415
 
     found = {"ether": amount(from_units(chain.balance(address), decimals=18), "ETH")}
     try:
         info = chain.token_info()
-        units = chain.token_balance(address)
+        units = chain.call(Erc20(info.address).balance_of(address))
     except ConfigurationError:  # no token is named, or the suite is not deployed
         return found
     return found | {"money": amount(info.from_units(units), info.symbol)}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.fetch import FetchPolicy
     from pyiot_evm.market.key_release import ContentKey
     from pyiot_evm.market.metadata import Metadata
+    from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.rules import Fraud, LeafRule
     from pyiot_evm.market.verification import DisclosedLeaf
     from pyiot_evm.types import SaleId
@@ -119,19 +120,38 @@ class Inspector:
             part.unlink(missing_ok=True)
         return inspection
 
+    def check_file(self, url: str | Path) -> Inspection:
+        """Check a bundle by itself, of the offer that it names, whether that is listed or not.
+
+        Args:
+            url: A path of this machine's own, or the address of somebody else's bundle.
+
+        Raises:
+            InputError: The fetching policy does not allow the address.
+            TransportError: The bundle cannot be fetched.
+            VerificationError: Something does not hold.
+        """
+        opened = Bundle.open_own(url) if isinstance(url, Path) else Bundle.open(url, self._fetching)
+        with opened as bundle:
+            device = self._check(bundle, bundle.offer)
+            return Inspection(bundle.offer_id, bundle.header.kind, len(bundle), device, bundle.metadata, Path(url))
+
     def _check_copy(self, target: Target, path: Path, final: Path) -> Inspection:
         with Bundle.open_own(path) as bundle:
-            rule = check_bundle(
-                bundle,
-                target.offer,
-                self._place,
-                rules=self._rules,
-                is_signer_at=self._is_signer_at,
-                policy=self._policy,
-            )
-            device = DeviceId(rule.params.device) if isinstance(rule, SignedReadingRule) else DeviceId(bytes(32))
+            device = self._check(bundle, target.offer)
             _check_listing(target, bundle, device)
             return Inspection(target.sale_id, bundle.header.kind, len(bundle), device, bundle.metadata, final)
+
+    def _check(self, bundle: Bundle, offer: Offer) -> DeviceId:
+        rule = check_bundle(
+            bundle,
+            offer,
+            self._place,
+            rules=self._rules,
+            is_signer_at=self._is_signer_at,
+            policy=self._policy,
+        )
+        return DeviceId(rule.params.device) if isinstance(rule, SignedReadingRule) else DeviceId(bytes(32))
 
     def fetch(self, target: Target) -> Path:
         """Check a sale's bundle and return where this machine's copy lies."""

@@ -161,8 +161,8 @@ def test_table__when_a_cell_comes_from_a_stranger__is_made_harmless():
 
 
 def test_fields__when_a_value_is_nested__aligns_it_and_leaves_empty_ones_out():
-    lines = fields({"offer_id": "0x01", "tags": [], "token": {"symbol": "DUSD"}, "tx": [{"hash": "0x02", "gas": 5}]})
-    assert lines == ["offer id  0x01", "token     symbol  DUSD", "tx        0x02  5"]
+    lines = fields({"offer_id": "0x01", "tags": [], "seller": {"name": "a"}, "price_units": 7, "tx": [{"purpose": "buy", "gas": 5000, "hash": "0x02"}]})
+    assert lines == ["offer id  0x01", "seller    name  a", "tx        buy  5,000  0x02"]
 
 
 def test_fit__when_text_is_longer__ends_with_an_ellipsis():
