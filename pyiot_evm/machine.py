@@ -16,16 +16,16 @@ Example:
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pyiot_evm.machine_orders import Amount, OrdersAndMoney
 from pyiot_evm.market.facade import Market
 from pyiot_evm.market.metadata import Licence
 from pyiot_evm.market.offers import DEFAULT_DISPUTE_WINDOW, DEFAULT_REVEAL_WINDOW
 from pyiot_evm.market.publishing import SaleTerms
 from pyiot_evm.market.serving import BackgroundSeller
-from pyiot_evm.types import ZERO_ADDRESS, Address, DeviceId
+from pyiot_evm.types import ZERO_ADDRESS, Address, DeviceId, to_units
 
 if TYPE_CHECKING:
     import threading
@@ -40,18 +40,17 @@ if TYPE_CHECKING:
     from pyiot_evm.market.fetch import FetchPolicy
     from pyiot_evm.market.inspector import Inspection
     from pyiot_evm.market.purchases import Purchase
-    from pyiot_evm.market.results import Listing, OrderView, Transaction
+    from pyiot_evm.market.results import Listing
     from pyiot_evm.market.seller import Action, SellerPolicy
     from pyiot_evm.market.sources import FileSource, TableSource
-    from pyiot_evm.types import OrderId, SaleId
+    from pyiot_evm.types import SaleId
 
 __all__ = ["Machine"]
 
-Amount = str | Decimal | int
 _DEVNET_ETHER, _DEVNET_DOLLARS = 10, 1000
 
 
-class Machine:
+class Machine(OrdersAndMoney):
     """A named machine on one chain. Make one with :meth:`create` or :meth:`open`.
 
     Attributes:
@@ -151,13 +150,6 @@ class Machine:
         """Its device's id, where it has a device key."""
         return self.chain.home.keyring.entry(self.name).device
 
-    def balance(self, token: Address | None = None) -> Decimal:
-        """Return what it holds of a token (the chain's, when left out), in whole tokens."""
-        from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415 - slow to import
-
-        info = self.chain.token_info(token)
-        return info.from_units(self.chain.call(Erc20(info.address).balance_of(self.address)))
-
     # Sell
 
     def sell(
@@ -220,7 +212,7 @@ class Machine:
             InputError: The data or the terms cannot be sold; nothing was sent.
             ContractError: The market refused the listing.
         """
-        info = self.chain.token_info(Address(token) if token is not None else None)
+        info = self._token(token)
         path = Path(data) if isinstance(data, str | Path) else None
         terms = SaleTerms(
             price=info.to_units(price),
@@ -231,7 +223,7 @@ class Machine:
             licence=licence or Licence(),
             copies=copies,
             bond=info.to_units(bond),
-            royalty_bps=_basis_points(royalty),
+            royalty_bps=to_units(royalty, decimals=2),
             audience=ZERO_ADDRESS if audience is None else Address(audience),
             lifetime=lifetime,
             private=private,
@@ -268,10 +260,10 @@ class Machine:
         Raises:
             InputError: The data cannot be read, or the device's key was not its key at the times in it.
         """
-        from pyiot_evm.market.preparing import Preparer  # noqa: PLC0415 - slow to import
+        from pyiot_evm.market.preparing import TABLE_ENDINGS, Preparer  # noqa: PLC0415 - slow to import
 
         preparer = Preparer(self.chain, name=self.name, account=self.market.trader.account)
-        if blob or is_plain_file(data):
+        if blob or (isinstance(data, str | Path) and Path(data).suffix.lower() not in TABLE_ENDINGS):
             return preparer.file(Path(data))
         return preparer.table(data, units=units, time_column=time_column, register=register)
 
@@ -335,7 +327,7 @@ class Machine:
             InputError: This machine has not bought it.
             ContractError: The market refused, e.g. because the token was sold already.
         """
-        info = self.chain.token_info(Address(token) if token is not None else None)
+        info = self._token(token)
         listing = self.market.resell(
             bought,
             price=info.to_units(price),
@@ -400,50 +392,3 @@ class Machine:
     def watch(self, **wanted: Any) -> Iterator[CatalogEntry]:
         """Return what is for sale, oldest first, then every new listing as it comes."""
         return self.market.watch(**wanted)
-
-    # Orders and money
-
-    def orders(self) -> list[OrderView]:
-        """Return its orders, as buyer and as seller."""
-        return self.market.orders()
-
-    def settle(self, order: OrderId | str) -> OrderView:
-        """Settle a revealed order."""
-        return self.market.settle(order)
-
-    def refund(self, order: OrderId | str) -> OrderView:
-        """Take, or give, the refund of a paid order."""
-        return self.market.refund(order)
-
-    def dispute(self, order: OrderId | str) -> OrderView:
-        """Check every leaf of a revealed order and dispute it if one breaks the promise."""
-        return self.market.dispute(order)
-
-    def credit(self, token: Address | str | None = None) -> Decimal:
-        """Return what it can take out of the market, in whole tokens."""
-        info = self.chain.token_info(Address(token) if token is not None else None)
-        return info.from_units(self.market.credit(info.address))
-
-    def deposit(self, amount: Amount, *, token: Address | str | None = None) -> Transaction:
-        """Pay money for bonds into the market."""
-        info = self.chain.token_info(Address(token) if token is not None else None)
-        return self.market.deposit(info.to_units(amount), token=info.address)
-
-    def withdraw(
-        self, amount: Amount | None = None, *, token: Address | str | None = None, to: Address | str | None = None
-    ) -> Transaction | None:
-        """Take money out of the market, all of it when no amount is given; ``None`` where there is none."""
-        info = self.chain.token_info(Address(token) if token is not None else None)
-        units = None if amount is None else info.to_units(amount)
-        return self.market.withdraw(units, token=info.address, to=Address(to) if to is not None else None)
-
-
-def is_plain_file(data: Any) -> bool:
-    """Return whether something is a path that does not name a table."""
-    return isinstance(data, str | Path) and Path(data).suffix.lower() not in (".csv", ".parquet")
-
-
-def _basis_points(percent: Amount) -> int:
-    from pyiot_evm.types import to_units  # noqa: PLC0415
-
-    return to_units(percent, decimals=2)

@@ -14,20 +14,20 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pyiot_evm.exceptions import ConfigurationError, InputError
+from pyiot_evm.market import views
 from pyiot_evm.market.buyer import Buyer, BuyerPolicy, Target
 from pyiot_evm.market.catalog import CatalogEntry, CatalogStore, Query
 from pyiot_evm.market.fetch import FetchPolicy
 from pyiot_evm.market.inspector import Inspector
 from pyiot_evm.market.journal import Journal
-from pyiot_evm.market.offer_file import read_offer_file
 from pyiot_evm.market.payments import Payments, SignedOrder
 from pyiot_evm.market.publishing import Publisher, SaleTerms, Source
 from pyiot_evm.market.purchases import Purchase
 from pyiot_evm.market.records import PurchaseRecord, PurchaseState, SaleRecord, SaleState
+from pyiot_evm.market.references import Reference, Resolver
 from pyiot_evm.market.results import Listing, OrderView, Transaction
 from pyiot_evm.market.scan import Catalog
 from pyiot_evm.market.seller import Action, SellerLoop, SellerPolicy
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from pyiot_evm.market.inspector import Inspection
 
 __all__ = ["Market", "Reference"]
-
-Reference = SaleId | str | Path | Listing | CatalogEntry
-"""What names a sale: its id (bytes or hex), an offer file, or what ``sell`` or ``search`` returned."""
 
 
 class Market:
@@ -181,11 +178,7 @@ class Market:
         Raises:
             InputError: Nothing with this id is listed on this chain.
         """
-        sale_id = SaleId(sale)
-        entry = self.catalog.get(sale_id)
-        if entry is None:
-            raise InputError(f"no sale {sale_id} is listed on network {self.chain.network}")
-        return entry
+        return Resolver(self.chain, contract=self.contract, catalog=lambda: self.catalog).entry(sale)
 
     def verify(self, reference: Reference) -> Inspection:
         """Fetch a sale's bundle and check everything that can be known before paying.
@@ -199,22 +192,10 @@ class Market:
         """Find out what a reference names.
 
         Raises:
-            InputError: There is no such sale.
-            VerificationError: It is an offer file of another chain, or not an offer file.
+            InputError: There is no such sale, or the offer file is of another chain.
+            VerificationError: It is not an offer file.
         """
-        if isinstance(reference, Listing):
-            reference = reference.file or reference.sale_id
-        if isinstance(reference, str | Path) and not _is_id(reference):
-            return self._target_of_file(Path(reference))
-        entry = reference if isinstance(reference, CatalogEntry) else self.get(SaleId(reference))  # type: ignore[arg-type]
-        return Target(entry.sale_id, entry.offer, entry.resale, b"", entry.uri, entry.block, entry)
-
-    def _target_of_file(self, path: Path) -> Target:
-        file = read_offer_file(path)
-        if (file.chain_id, file.market) != (self.chain.chain_id, self.contract.address):
-            raise InputError(f"{path} is an offer on chain {file.chain_id}, market {file.market}, not on this one")
-        sale_id = self.sale_id(file.offer, file.resale)
-        return Target(sale_id, file.offer, file.resale, file.signature, file.uri, file.block)
+        return Resolver(self.chain, contract=self.contract, catalog=lambda: self.catalog).target(reference)
 
     def sale_id(self, offer: Any, resale: Any = None) -> SaleId:
         """Return the id of an offer or a resale on this chain."""
@@ -305,26 +286,7 @@ class Market:
         return self._listing(Reseller(self.trader).resell(OfferId(bought), terms))
 
     def _listing(self, sale: SaleRecord) -> Listing:
-        offer, sold = sale.offer, sale.resale or sale.offer
-        if offer is None or sold is None or sale.sale_id is None:
-            raise InputError(f"sale {sale.key} is not sealed yet")
-        private = bool(sale.signature)
-        return Listing(
-            sale_id=sale.sale_id,
-            offer_id=OfferId(self.sale_id(offer)),
-            seller=sale.seller,
-            state="private" if private and sale.state is SaleState.LISTED else sale.state.value,
-            title=str(sale.terms.get("title", "")),
-            rows=sale.rows,
-            price=sold.price,
-            token=sold.token,
-            uri=sale.uri,
-            bundle=Path(sale.bundle),
-            offer=offer,
-            resale=sale.resale,
-            file=self.trader.offer_path(sale.key) if private else None,
-            transactions=self.trader.transactions(sale.sale_id),
-        )
+        return views.listing(self.trader, sale)
 
     # Buy
 
@@ -405,40 +367,10 @@ class Market:
         return bought + [self._sold(order.order_id) for order in self.journal.orders(self.trader.address)]
 
     def _bought(self, record: PurchaseRecord) -> OrderView:
-        sold = record.resale or record.offer
-        return OrderView(
-            order_id=record.order_id,
-            sale_id=record.sale_id,
-            offer_id=OfferId(self.sale_id(record.offer)),
-            role="buyer",
-            buyer=record.buyer,
-            seller=record.resale.holder if record.resale else record.offer.seller,
-            state=record.state.value,
-            deadline=record.deadline,
-            price=sold.price,
-            token=sold.token,
-            transactions=self.trader.transactions(record.order_id),
-        )
+        return views.bought(self.trader, record)
 
     def _sold(self, order_id: OrderId) -> OrderView:
-        order = self.journal.order(order_id)
-        sale = None if order is None else self.journal.sale(order.sale_id)
-        if order is None or sale is None or sale.offer is None or order.seller != self.trader.address:
-            raise InputError(f"{self.trader.address} has no order {order_id}")
-        sold = sale.resale or sale.offer
-        return OrderView(
-            order_id=order.order_id,
-            sale_id=order.sale_id,
-            offer_id=OfferId(self.sale_id(sale.offer)),
-            role="seller",
-            buyer=order.buyer,
-            seller=order.seller,
-            state=order.state.lower(),
-            deadline=order.deadline,
-            price=sold.price,
-            token=sold.token,
-            transactions=self.trader.transactions(order.order_id),
-        )
+        return views.sold(self.trader, order_id)
 
     def credit(self, token: Address | None = None) -> int:
         """Return what this account can take out, base units."""
@@ -453,8 +385,3 @@ class Market:
     ) -> Transaction | None:
         """Take credit out; all of it when no amount is given. Returns ``None`` where there is none."""
         return self.trader.withdraw(token or self.chain.token, amount, to)
-
-
-def _is_id(reference: str | Path) -> bool:
-    text = str(reference).removeprefix("0x")
-    return len(text) == 2 * SaleId.LENGTH and all(digit in "0123456789abcdefABCDEF" for digit in text)

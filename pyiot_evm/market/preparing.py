@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from pyiot_evm.chain import Account, Chain
     from pyiot_evm.device import KeystoreSigner
 
-__all__ = ["Preparer"]
+__all__ = ["TABLE_ENDINGS", "Preparer"]
+
+TABLE_ENDINGS = (".csv", ".parquet")
 
 
 class Preparer:

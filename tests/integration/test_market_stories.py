@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from pyiot_evm.market.seller import SellerPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from pyiot_evm.chain import Chain
 

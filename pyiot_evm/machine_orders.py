@@ -1,0 +1,84 @@
+"""A machine's orders and its money: what it can do with them besides selling and buying.
+
+:class:`pyiot_evm.machine.Machine` has all of this. Amounts are whole tokens, as text, ``Decimal`` or ``int``.
+
+Example:
+    >>> from pyiot_evm import Devnet, Machine
+    >>> with Devnet() as chain:
+    ...     machine = Machine.create(chain, name="sensor", dollars="12.50")
+    ...     machine.orders(), str(machine.balance()), str(machine.credit())
+    ([], '12.5', '0')
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from pyiot_evm.types import Address
+
+if TYPE_CHECKING:
+    from pyiot_evm.chain import Chain, TokenInfo
+    from pyiot_evm.market.facade import Market
+    from pyiot_evm.market.results import OrderView, Transaction
+    from pyiot_evm.types import OrderId
+
+__all__ = ["Amount", "OrdersAndMoney"]
+
+Amount = str | Decimal | int
+
+
+class OrdersAndMoney:
+    """The part of a machine that looks after its orders and its money."""
+
+    chain: Chain
+    market: Market
+
+    @property
+    def address(self) -> Address:
+        """Its account's address."""
+        raise NotImplementedError
+
+    def _token(self, token: Address | str | None) -> TokenInfo:
+        return self.chain.token_info(Address(token) if token is not None else None)
+
+    def orders(self) -> list[OrderView]:
+        """Return its orders, as buyer and as seller."""
+        return self.market.orders()
+
+    def settle(self, order: OrderId | str) -> OrderView:
+        """Settle a revealed order."""
+        return self.market.settle(order)
+
+    def refund(self, order: OrderId | str) -> OrderView:
+        """Take, or give, the refund of a paid order."""
+        return self.market.refund(order)
+
+    def dispute(self, order: OrderId | str) -> OrderView:
+        """Check every leaf of a revealed order and dispute it if one breaks the promise."""
+        return self.market.dispute(order)
+
+    def credit(self, token: Address | str | None = None) -> Decimal:
+        """Return what it can take out of the market, in whole tokens."""
+        info = self._token(token)
+        return info.from_units(self.market.credit(info.address))
+
+    def deposit(self, amount: Amount, *, token: Address | str | None = None) -> Transaction:
+        """Pay money for bonds into the market."""
+        info = self._token(token)
+        return self.market.deposit(info.to_units(amount), token=info.address)
+
+    def withdraw(
+        self, amount: Amount | None = None, *, token: Address | str | None = None, to: Address | str | None = None
+    ) -> Transaction | None:
+        """Take money out of the market, all of it when no amount is given; ``None`` where there is none."""
+        info = self._token(token)
+        units = None if amount is None else info.to_units(amount)
+        return self.market.withdraw(units, token=info.address, to=Address(to) if to is not None else None)
+
+    def balance(self, token: Address | str | None = None) -> Decimal:
+        """Return what it holds of a token (the chain's, when left out), in whole tokens."""
+        from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415 - slow to import
+
+        info = self._token(token)
+        return info.from_units(self.chain.call(Erc20(info.address).balance_of(self.address)))
