@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.36;
 
+import { IERC20 } from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import { SafeERC20 } from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import { Relayed } from "contracts/base/Relayed.sol";
 import { IPaymentChannels } from "contracts/interfaces/IPaymentChannels.sol";
 import { IPaymentChannelsScheme } from "contracts/interfaces/IPaymentChannelsScheme.sol";
-import { ExactTransfer } from "contracts/libraries/ExactTransfer.sol";
 import { ChannelHashes } from "contracts/payment/ChannelHashes.sol";
 import { PayerSignature } from "contracts/payment/PayerSignature.sol";
 
@@ -13,6 +14,8 @@ import { PayerSignature } from "contracts/payment/PayerSignature.sol";
 /// @dev MODEL. Storage is written here alone, and every event of a channel is emitted beside its entry. Who may make an
 /// entry, and the lock against reentry, are the matter of PaymentChannels; what is here guards the numbers.
 abstract contract ChannelBook is IPaymentChannels, Relayed {
+    using SafeERC20 for IERC20;
+
     struct ChannelState {
         uint128 balance;
         uint128 totalClaimed;
@@ -116,48 +119,61 @@ abstract contract ChannelBook is IPaymentChannels, Relayed {
         vaultOf[account][token] = credit - amount;
     }
 
+    /// @dev Claims a row or reverts; does nothing where as much was claimed before.
     function _claim(bytes32 domain, VoucherClaim calldata row) internal {
         bytes32 id = ChannelHashes.channelId(domain, row.voucher.channel);
-        if (row.totalClaimed <= channels[id].totalClaimed) return;
-        _claimSigned(id, row, ChannelHashes.voucher(domain, id, row.voucher.maxClaimableAmount));
+        ChannelState memory state = channels[id];
+        if (row.totalClaimed <= state.totalClaimed) return;
+        _claimSigned(id, state, row, ChannelHashes.voucher(domain, id, row.voucher.maxClaimableAmount));
     }
 
-    function _claimSigned(bytes32 id, VoucherClaim calldata row, bytes32 digest) internal {
+    function _claimSigned(bytes32 id, ChannelState memory state, VoucherClaim calldata row, bytes32 digest) internal {
         ChannelConfig calldata config = row.voucher.channel;
         require(row.totalClaimed <= row.voucher.maxClaimableAmount, ClaimExceedsCeiling());
-        require(row.totalClaimed <= channels[id].balance, ClaimExceedsBalance());
+        require(row.totalClaimed <= state.balance, ClaimExceedsBalance());
         require(PayerSignature.isValid(config, digest, row.signature, p256Verifier), InvalidSignature());
-        _record(id, config, row.totalClaimed);
+        _record(id, state, receivers[config.receiver][config.token], row.totalClaimed);
     }
 
-    /// @dev What is to become of a row, and the claimed sum then. Looks only, and never reverts.
-    function _judge(bytes32 domain, bytes32 id, VoucherClaim calldata row)
+    /// @dev Claims what there is of a row, or says why not; never reverts.
+    function _claimAvailable(bytes32 domain, VoucherClaim calldata row) internal returns (ClaimOutcome outcome) {
+        ChannelConfig calldata config = row.voucher.channel;
+        bytes32 id = ChannelHashes.channelId(domain, config);
+        ChannelState memory state = channels[id];
+        ReceiverState storage payee = receivers[config.receiver][config.token];
+        uint128 target = _min(row.totalClaimed, state.balance);
+
+        outcome = _outcomeByNumbers(row, state, target);
+        if (outcome <= ClaimOutcome.ClaimedInPart) {
+            if (target - state.totalClaimed > type(uint128).max - payee.totalClaimed) {
+                outcome = ClaimOutcome.ReceiverTotalExceeded;
+            } else {
+                bytes32 digest = ChannelHashes.voucher(domain, id, row.voucher.maxClaimableAmount);
+                PayerSignature.Verdict verdict = PayerSignature.judge(config, digest, row.signature, p256Verifier);
+                if (verdict == PayerSignature.Verdict.GasTooLow) outcome = ClaimOutcome.GasTooLow;
+                else if (verdict == PayerSignature.Verdict.Invalid) outcome = ClaimOutcome.SignatureInvalid;
+            }
+        }
+        if (outcome <= ClaimOutcome.ClaimedInPart) _record(id, state, payee, target);
+        else emit ClaimSkipped(id, _msgSender(), outcome);
+    }
+
+    function _outcomeByNumbers(VoucherClaim calldata row, ChannelState memory state, uint128 target)
         internal
         view
-        returns (ClaimOutcome outcome, uint128 target)
+        returns (ClaimOutcome)
     {
-        ChannelConfig calldata config = row.voucher.channel;
-        if (!_isReceiverSide(config)) return (ClaimOutcome.NotAuthorized, 0);
-        if (row.totalClaimed > row.voucher.maxClaimableAmount) return (ClaimOutcome.CeilingExceeded, 0);
-        ChannelState memory state = channels[id];
-        if (row.totalClaimed <= state.totalClaimed) return (ClaimOutcome.AlreadyClaimed, 0);
-        target = _min(row.totalClaimed, state.balance);
-        if (target == state.totalClaimed) return (ClaimOutcome.BalanceExhausted, 0);
-        uint128 room = type(uint128).max - receivers[config.receiver][config.token].totalClaimed;
-        if (target - state.totalClaimed > room) return (ClaimOutcome.ReceiverTotalExceeded, 0);
-
-        bytes32 digest = ChannelHashes.voucher(domain, id, row.voucher.maxClaimableAmount);
-        PayerSignature.Verdict verdict = PayerSignature.judge(config, digest, row.signature, p256Verifier);
-        if (verdict == PayerSignature.Verdict.GasTooLow) return (ClaimOutcome.GasTooLow, 0);
-        if (verdict == PayerSignature.Verdict.Invalid) return (ClaimOutcome.SignatureInvalid, 0);
-        return (target == row.totalClaimed ? ClaimOutcome.Claimed : ClaimOutcome.ClaimedInPart, target);
+        if (!_isReceiverSide(row.voucher.channel)) return ClaimOutcome.NotAuthorized;
+        if (row.totalClaimed > row.voucher.maxClaimableAmount) return ClaimOutcome.CeilingExceeded;
+        if (row.totalClaimed <= state.totalClaimed) return ClaimOutcome.AlreadyClaimed;
+        if (target == state.totalClaimed) return ClaimOutcome.BalanceExhausted;
+        return target == row.totalClaimed ? ClaimOutcome.Claimed : ClaimOutcome.ClaimedInPart;
     }
 
-    function _record(bytes32 id, ChannelConfig calldata config, uint128 target) internal {
-        ChannelState storage state = channels[id];
+    function _record(bytes32 id, ChannelState memory state, ReceiverState storage payee, uint128 target) internal {
         uint128 amount = target - state.totalClaimed;
-        state.totalClaimed = target;
-        receivers[config.receiver][config.token].totalClaimed += amount;
+        channels[id] = ChannelState(state.balance, target);
+        payee.totalClaimed += amount;
         emit Claimed(id, _msgSender(), amount, target);
     }
 
@@ -179,7 +195,7 @@ abstract contract ChannelBook is IPaymentChannels, Relayed {
         state.balance -= amount;
         if (state.balance == 0 && state.totalClaimed == 0) emit ChannelClosed(id, config);
 
-        if (amount != 0) ExactTransfer.push(config.token, config.payer, amount);
+        if (amount != 0) IERC20(config.token).safeTransfer(config.payer, amount);
     }
 
     function _requireValid(ChannelConfig calldata config) internal view {

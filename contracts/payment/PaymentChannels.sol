@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.36;
 
+import { IERC20 } from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import { SafeERC20 } from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import { Context } from "@openzeppelin/contracts/utils/Context.sol";
 import { Multicall } from "@openzeppelin/contracts/utils/Multicall.sol";
 import { ReentrancyGuardTransient } from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
@@ -46,6 +48,8 @@ import { ChannelHashes } from "contracts/payment/ChannelHashes.sol";
 /// LIVENESS. Nothing that one party controls can lock another's money in: claims, refunds and withdrawals of a channel
 /// call no code but its token's and, to check a voucher, that of its own ERC-1271 payer.
 contract PaymentChannels is ChannelBook, Multicall, ReentrancyGuardTransient {
+    using SafeERC20 for IERC20;
+
     constructor(address p256Verifier_) EIP712("x402 Batch Settlement", "1") ChannelBook(p256Verifier_) { }
 
     /* DEPOSIT */
@@ -81,7 +85,7 @@ contract PaymentChannels is ChannelBook, Multicall, ReentrancyGuardTransient {
         _spend(account, token, amount);
         emit VaultWithdrawn(account, token, amount, to);
 
-        ExactTransfer.push(token, to, amount);
+        IERC20(token).safeTransfer(to, amount);
     }
 
     /// @inheritdoc IPaymentChannels
@@ -142,12 +146,7 @@ contract PaymentChannels is ChannelBook, Multicall, ReentrancyGuardTransient {
         bytes32 domain = _domainSeparatorV4();
         outcomes = new ClaimOutcome[](voucherClaims.length);
         for (uint256 i = 0; i < voucherClaims.length; ++i) {
-            ChannelConfig calldata config = voucherClaims[i].voucher.channel;
-            bytes32 id = ChannelHashes.channelId(domain, config);
-            (ClaimOutcome outcome, uint128 target) = _judge(domain, id, voucherClaims[i]);
-            if (outcome <= ClaimOutcome.ClaimedInPart) _record(id, config, target);
-            else emit ClaimSkipped(id, _msgSender(), outcome);
-            outcomes[i] = outcome;
+            outcomes[i] = _claimAvailable(domain, voucherClaims[i]);
         }
     }
 
@@ -158,12 +157,12 @@ contract PaymentChannels is ChannelBook, Multicall, ReentrancyGuardTransient {
         bytes32 domain = _domainSeparatorV4();
         bytes32 id = ChannelHashes.channelId(domain, config);
         bytes32 lock = keccak256(abi.encode(preimage));
-        uint128 claimed = channels[id].totalClaimed;
-        require(lockedClaim.totalClaimed > claimed, NothingToClaim(id, claimed));
+        ChannelState memory state = channels[id];
+        require(lockedClaim.totalClaimed > state.totalClaimed, NothingToClaim(id, state.totalClaimed));
 
         emit LockOpened(id, lock, preimage);
         bytes32 digest = ChannelHashes.lockedVoucher(domain, id, lockedClaim.voucher.maxClaimableAmount, lock);
-        _claimSigned(id, lockedClaim, digest);
+        _claimSigned(id, state, lockedClaim, digest);
     }
 
     /// @inheritdoc IPaymentChannelsScheme
@@ -175,7 +174,7 @@ contract PaymentChannels is ChannelBook, Multicall, ReentrancyGuardTransient {
         state.totalSettled += amount;
         emit Settled(receiver, token, _msgSender(), amount);
 
-        ExactTransfer.push(token, receiver, amount);
+        IERC20(token).safeTransfer(receiver, amount);
     }
 
     /* WITHDRAW */
