@@ -215,10 +215,12 @@ def release(sale: Sale, key: ContentKey, ephemeral_point: Point, mask: bytes) ->
 
 def is_release(key_point: Point, released: int, mask: bytes) -> bool:
     """Return whether the contract takes ``released`` as κ' of the offer's ``Q`` and the order's mask."""
-    if not 0 < released < CURVE_ORDER or not is_on_curve(key_point) or not any(mask):
+    if not 0 <= released < CURVE_ORDER or not is_on_curve(key_point) or not any(mask):
         return False
     x, y = key_point
     negated = PublicKey.from_point(x, FIELD_PRIME - y)
+    if not released:
+        return _address_of_point(negated.point()) == mask
     try:
         difference = PublicKey.combine_keys([PrivateKey.from_int(released).public_key, negated])
     except ValueError:  # κ'G = Q: the point at infinity has no address
@@ -240,7 +242,7 @@ def recover(sale: Sale, key_point: Point, released: int, ephemeral: Ephemeral) -
     """
     scalar = mask_scalar(sale, _shared(key_point, int(ephemeral), "the offer's key"))
     secret = (released - scalar) % CURVE_ORDER
-    if not secret or not 0 < released < CURVE_ORDER or (key := ContentKey(secret)).point != key_point:
+    if not secret or not 0 <= released < CURVE_ORDER or (key := ContentKey(secret)).point != key_point:
         raise VerificationError("the revealed key is not the key of this order")
     return key
 
