@@ -17,6 +17,7 @@ Example:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from os import urandom
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol, Self, runtime_checkable
 
@@ -321,12 +322,12 @@ def _verify_p256(signer_bytes: bytes, digest: bytes, signature: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - slow to import, not always needed
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature  # noqa: PLC0415
 
-    x, y = _point(signer_bytes)
-    if signer_bytes[:20] != P256_VERIFIER or not _on_p256(x, y):
+    key = _p256_public_key(bytes(signer_bytes))
+    if key is None:
         return False
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
-        _p256_public_key(x, y).verify(encode_dss_signature(r, s), digest, _ecdsa(deterministic=False))
+        key.verify(encode_dss_signature(r, s), digest, _ecdsa(deterministic=False))
     except InvalidSignature:
         return False
     return True
@@ -346,12 +347,18 @@ def _on_p256(x: int, y: int) -> bool:
     return 0 <= x < p and 0 <= y < p and (y * y - (x * x * x - 3 * x + _P256_B)) % p == 0
 
 
-def _p256_public_key(x: int, y: int) -> EllipticCurvePublicKey:
+@lru_cache(maxsize=128)
+def _p256_public_key(signer_bytes: bytes) -> EllipticCurvePublicKey | None:
+    """Return the key of 84 signer bytes, or None; making it takes longer than a verification, and devices come back."""
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
 
+    x, y = _point(signer_bytes)
+    if signer_bytes[:20] != P256_VERIFIER or not _on_p256(x, y):
+        return None
     return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
 
 
+@lru_cache(maxsize=2)
 def _ecdsa(*, deterministic: bool) -> ECDSA:
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec, utils  # noqa: PLC0415
