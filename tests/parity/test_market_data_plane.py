@@ -290,7 +290,7 @@ def test_summary__when_any_listing__equals_abi_encode(harness, device, first, la
 SIGNERS = [LocalSigner.from_secret(bytes(31) + b"\x07"), LocalSigner.from_secret(bytes(31) + b"\x07", "p256")]
 
 
-def altered(draw, leaf, promise, signer):
+def altered(draw, leaf, promise, signer):  # noqa: C901, PLR0912 - one branch a change
     """Change a leaf or its promise in one way."""
     how = draw(st.sampled_from(
         ["none", "none", "byte", "cut", "longer", "values", "signer", "kind", "verifier", "times", "bounds", "index",
