@@ -55,6 +55,7 @@ class KeyEntry:
         name: The name.
         address: Its account.
         device: Its device's id (of the first device key), None where it has no device key.
+        genesis: The signer bytes of its first device key, None where it has none.
         signer: The signer bytes of its present device key, None where it has none.
         curve: That key's curve.
         path: The folder of its keystores.
@@ -63,6 +64,7 @@ class KeyEntry:
     name: str
     address: Address
     device: DeviceId | None
+    genesis: bytes | None
     signer: bytes | None
     curve: Curve | None
     path: Path
@@ -252,6 +254,7 @@ class Keyring:
             name=name,
             address=Address(_stated(folder / _ACCOUNT)),
             device=device_id(signers[0]) if signers else None,
+            genesis=signers[0] if signers else None,
             signer=signers[-1] if signers else None,
             curve=check_signer(signers[-1]) if signers else None,
             path=folder,

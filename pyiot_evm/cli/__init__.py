@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from pyiot_evm.cli import data, deploy, devnet, key
+from pyiot_evm.cli import data, deploy, device, devnet, doctor, key
 from pyiot_evm.cli.root import RootGroup
 
 __all__ = ["app", "main"]
@@ -21,8 +21,10 @@ app = typer.Typer(
 )
 app.add_typer(devnet.nouns, name="devnet")
 app.add_typer(key.nouns, name="key")
+app.add_typer(device.nouns, name="device")
 app.add_typer(data.nouns, name="data")
 deploy.add_to(app)
+doctor.add_to(app)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import typer
 
-from pyiot_evm.cli.options import command
+from pyiot_evm.cli.options import CHAIN, Name, command
 from pyiot_evm.cli.root import HelpfulGroup
 from pyiot_evm.cli.session import Session
 
@@ -26,13 +26,17 @@ BlockTime = Annotated[
     typer.Option(metavar="SECONDS", min=0.1, max=3600, help="Mine on a clock instead of at each transaction."),
 ]
 
+Ether = Annotated[str, typer.Option(metavar="AMOUNT", help="How much ether.")]
+Dollars = Annotated[str, typer.Option(metavar="AMOUNT", help="How many dev dollars.")]
+
 
 @command(nouns, "up")
 def up(session: Session, *, engine: Engine = "anvil", port: Port = 0, block_time: BlockTime = None) -> None:
     """Start the devnet, deploy the suite, and return once it answers.
 
     The devnet runs on when this shell ends. Every other command finds it by itself. A second `up` finds it running and
-    changes nothing. It listens on 127.0.0.1 only; its money is worth nothing.
+    changes nothing. It listens on 127.0.0.1 only; its money is worth nothing. Names of this home that have no ether on
+    it get some.
 
     Example:
         pyiot devnet up
@@ -42,6 +46,7 @@ def up(session: Session, *, engine: Engine = "anvil", port: Port = 0, block_time
 
     started = time.monotonic()
     status = start_devnet(session.home, engine=engine, port=port, block_time=block_time)
+    session.fund_the_poor(status.url)
     session.output.done(f"the devnet {'answers' if status.started_now else 'was running already'}")
     session.output.show(document(status) | {"seconds": round(time.monotonic() - started, 1)})
 
@@ -76,7 +81,7 @@ def reset(session: Session) -> None:
     """Throw the devnet's chain away, and start it afresh if it ran.
 
     The journals that belong to that chain go with it: its offers, orders and content keys. Keys, bundles and the
-    devices' own journals stay.
+    devices' own journals stay, and the names get fresh money.
 
     Example:
         pyiot devnet reset
@@ -84,7 +89,21 @@ def reset(session: Session) -> None:
     from pyiot_evm.chain import reset_devnet  # noqa: PLC0415 - not for `--help`
 
     found = reset_devnet(session.home)
+    if found is not None:
+        session.fund_the_poor(found.url)
     session.output.show({"reset": True, **({"running": False} if found is None else document(found))})
+
+
+@command(nouns, "fund", CHAIN)
+def fund(session: Session, *, name: Name, ether: Ether = "10", dollars: Dollars = "1000") -> None:
+    """Give a name more ether and dev dollars; on a devnet only.
+
+    Example:
+        pyiot devnet fund buyer --dollars 5000
+    """
+    entry = session.keyring.entry(name)
+    session.chain.fund(entry.address, ether=ether, dollars=dollars)
+    session.output.show({"name": name, "address": entry.address} | session.balances_of(entry.address))
 
 
 def document(status: Any) -> dict[str, Any]:

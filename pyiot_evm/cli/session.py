@@ -156,6 +156,15 @@ class Session:
 
         return fund
 
+    def fund_the_poor(self, url: str) -> None:
+        """Give every name of the home that has no ether on a devnet some, and dollars."""
+        from pyiot_evm.chain import connect  # noqa: PLC0415
+
+        with connect(url, home=self.home) as chain:
+            for entry in self.keyring.list():
+                if not chain.balance(entry.address):
+                    chain.fund(entry.address, ether=_DEVNET_ETHER, dollars=_DEVNET_DOLLARS)
+
     def balances_of(self, address: Address) -> dict[str, str]:
         """Return an account's ether and money, where there is a chain."""
         chain = self.optional_chain

@@ -1,0 +1,165 @@
+"""What ``pyiot doctor`` looks at. Each check is independent: one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyiot_evm.cli.documents import money
+from pyiot_evm.cli.output import amount, short
+from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, PyIotEvmError
+from pyiot_evm.types import from_units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyiot_evm.chain import Chain
+    from pyiot_evm.cli.session import Session
+    from pyiot_evm.home import KeyEntry
+
+__all__ = ["Finding", "checkup"]
+
+_PRIVATE = 0o077
+_CLOCK_SECONDS = 120
+_LOW_ETHER = 10**15
+_PACKAGES = ("web3", "coincurve", "cryptography", "pandas", "fsspec")
+_OPTIONAL = {"safe-pysha3": "hashing is 5 times slower without it: pip install 'pyiot-evm[fast]'",
+             "pyarrow": "Parquet needs it: pip install 'pyiot-evm[parquet]'"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        state: ``ok``, ``warn`` (look at it) or ``fail`` (commands will not work).
+        subject: What was looked at.
+        text: What was found.
+        advice: What to do; empty when nothing is to be done.
+    """
+
+    state: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    advice: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        return asdict(self)
+
+
+def checkup(session: Session, name: str | None = None) -> list[Finding]:
+    """Look at tools, home, node, contracts, clock, balances and pending money.
+
+    Args:
+        session: The command's session.
+        name: Whose money to look at; everybody's in the home when left out.
+    """
+    found = [*_python(), *_tools(), *_home(session)]
+    try:
+        chain = session.chain
+        found += _node(chain)
+    except PyIotEvmError as error:
+        return [*found, Finding("fail", "node", error.message, error.hint)]
+    found += _contracts(chain)
+    if any(item.state == "fail" for item in found if item.subject == "contracts"):
+        return found
+    entries = [session.keyring.entry(name)] if name else session.keyring.list()
+    return [*found, *(item for entry in entries for item in _account(chain, entry))]
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("ok", "python", f"{platform.python_version()}, pyiot-evm {_version('pyiot-evm')}")
+    versions = [f"{package} {_version(package)}" for package in _PACKAGES]
+    missing = [package for package in _PACKAGES if not _version(package)]
+    state: Literal["ok", "fail"] = "fail" if missing else "ok"
+    yield Finding(state, "packages", ", ".join(versions), f"pip install {' '.join(missing)}" if missing else "")
+    for package, advice in _OPTIONAL.items():
+        if not _version(package):
+            yield Finding("warn", "packages", f"{package} is not installed", advice)
+
+
+def _tools() -> Iterator[Finding]:
+    from pyiot_evm.chain.nodes import find_anvil, find_hardhat  # noqa: PLC0415 - slow to import
+
+    for tool, find in (("anvil", find_anvil), ("hardhat", find_hardhat)):
+        try:
+            yield Finding("ok", tool, str(find()) if tool == "hardhat" else f"{_anvil_version(str(find()))}")
+        except ConfigurationError as error:
+            yield Finding("warn", tool, f"{error.message} (only `pyiot devnet up` needs it)", error.hint)
+
+
+def _anvil_version(path: str) -> str:
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except OSError as error:
+        return f"{path} does not run: {error.strerror}"
+    return f"{done.stdout.split(chr(10), 1)[0].strip()} at {path}"
+
+
+def _home(session: Session) -> Iterator[Finding]:
+    path, keys = session.home.path, session.keyring.list()
+    open_to_others = path.stat().st_mode & _PRIVATE
+    free = shutil.disk_usage(path).free
+    text = f"{path}, {len(keys)} names, {free / 10**9:.1f} GB free"
+    if open_to_others:
+        yield Finding("warn", "home", f"{text}; others on this computer can look into it", f"chmod 700 {path}")
+    elif not keys:
+        yield Finding("warn", "home", text, "make a key: pyiot key new NAME")
+    else:
+        yield Finding("ok", "home", text)
+
+
+def _node(chain: Chain) -> Iterator[Finding]:
+    kind = "a devnet" if chain.is_devnet else f"{chain.confirmations} confirmations"
+    yield Finding("ok", "node", f"{chain.url}: {chain.client.split('/')[0]}, network {chain.network}, {kind}")
+    lag = time.time() - chain.now()
+    text = f"the latest block is {abs(lag):.0f} s {'old' if lag >= 0 else 'ahead of this clock'}"
+    if chain.is_devnet or abs(lag) <= _CLOCK_SECONDS:
+        yield Finding("ok", "clock", text)
+    else:
+        advice = "deadlines go by block time: set this computer's clock, or ask whether the node is in sync"
+        yield Finding("warn", "clock", text, advice)
+
+
+def _contracts(chain: Chain) -> Iterator[Finding]:
+    try:
+        yield Finding("ok", "contracts", f"the suite is deployed: market {chain.addresses.data_market}")
+    except (ConfigurationError, ConsistencyError) as error:
+        yield Finding("fail", "contracts", error.message, error.hint)
+
+
+def _account(chain: Chain, entry: KeyEntry) -> Iterator[Finding]:
+    from pyiot_evm.contracts.data_market import DataMarket  # noqa: PLC0415 - slow to import
+    from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415
+
+    ether = chain.balance(entry.address)
+    texts = [amount(from_units(ether, decimals=18), "ETH")]
+    credit = 0
+    try:
+        token = chain.token
+    except ConfigurationError:
+        texts.append("no payment token is named (--token)")
+    else:
+        market = DataMarket(chain.addresses.data_market)
+        held, credit = chain.call_many([Erc20(token).balance_of(entry.address), market.credit_of(entry.address, token)])
+        texts += [money(chain, token, held), f"credit {money(chain, token, credit)}"]
+    pending = len(chain.journal.live(entry.address))
+    texts += [f"{pending} transactions pending"] if pending else []
+    advice = f"take the credit out: pyiot data withdraw --as {entry.name}" if credit else ""
+    if ether < _LOW_ETHER:
+        advice = f"pyiot devnet fund {entry.name}" if chain.is_devnet else f"send ether to {entry.address}, for gas"
+    state: Literal["ok", "warn"] = "warn" if advice or pending else "ok"
+    yield Finding(state, entry.name[:12], f"{short(entry.address)}: {', '.join(texts)}", advice)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
