@@ -72,7 +72,9 @@ def compile_all(texts: dict[str, str]) -> dict[str, dict[str, Any]]:
     try:
         output = compile_standard(request, solc_binary=SOLC, base_path=str(ROOT))
     except SolcError as error:
-        raise SystemExit(f"The contracts do not compile:\n{error}") from error
+        problems = json.loads(error.stdout_data or "{}").get("errors", [])
+        messages = [problem["formattedMessage"] for problem in problems if problem["severity"] == "error"]
+        raise SystemExit("The contracts do not compile:\n\n" + ("\n".join(messages) or str(error))) from error
     for problem in output.get("errors", []):
         if not problem.get("sourceLocation", {}).get("file", "").startswith("node_modules/"):
             print(problem["formattedMessage"], file=sys.stderr)
