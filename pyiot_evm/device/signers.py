@@ -313,8 +313,10 @@ def _verify_secp256k1(signer_bytes: bytes, digest: bytes, signature: bytes) -> b
         return False
     try:
         key = PublicKey.from_signature_and_message(signature[:64] + bytes([recovery]), digest, hasher=None)
-    except Exception:  # noqa: BLE001 - coincurve raises a bare Exception where no point has this x
-        return False
+    except Exception as error:
+        if type(error) is Exception:  # coincurve's own, where no point has this x
+            return False
+        raise
     return address_of(key) == signer_bytes
 
 
