@@ -313,10 +313,8 @@ def _verify_secp256k1(signer_bytes: bytes, digest: bytes, signature: bytes) -> b
         return False
     try:
         key = PublicKey.from_signature_and_message(signature[:64] + bytes([recovery]), digest, hasher=None)
-    except Exception as error:
-        if type(error) is Exception:  # coincurve's own, where no point has this x
-            return False
-        raise
+    except ValueError:  # no point has this x
+        return False
     return address_of(key) == signer_bytes
 
 
