@@ -10,8 +10,9 @@ import json
 from ape import accounts, chain, project
 from ape.logging import logger
 from ape.utils import ZERO_ADDRESS
-from eth_abi import encode
-from eth_utils import keccak, to_canonical_address, to_checksum_address
+from eth_abi.abi import encode
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
 
 # The deterministic-deployment proxy, the same on every chain (github.com/Arachnid/deterministic-deployment-proxy).
 PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
