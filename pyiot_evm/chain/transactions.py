@@ -167,7 +167,11 @@ class Account:
     def find(self, key: str) -> Pending | None:
         """Return the transaction that a key has, if it has one; it is not sent again by this."""
         entry = self.chain.journal.find(self.address, [key]).get(key)
-        return None if entry is None else self._pending([entry])[0]
+        if entry is None:
+            return None
+        if entry.state == "reserved":  # a crash came between its number and its signature
+            self._sign_new([entry])
+        return self._pending([entry])[0]
 
     def resume(self) -> list[Pending]:
         """Take up whatever of this key was signed or reserved and is not mined: settle, repair, send again."""
