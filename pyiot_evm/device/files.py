@@ -26,8 +26,9 @@ PRIVATE_FOLDER = 0o700
 
 
 def make_private_folder(path: Path) -> Path:
-    """Make a folder that only its owner can enter (0700), and those above it, and return it."""
-    path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    """Make a folder that only its owner can enter (0700), and those above it that are missing, and return it."""
+    for folder in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     return path
 
 

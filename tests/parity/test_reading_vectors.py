@@ -64,6 +64,19 @@ def test_reading__when_taken_from_a_vector__has_its_steps(row):
 
 
 @pytest.mark.parametrize("row", VECTORS["readings"], ids=named)
+def test_vector__when_put_together_by_the_page_s_words__is_whole(row):
+    packed = b"".join((int(value) % 2**128).to_bytes(16, "big") for value in row["values"])
+    seq, time = (int(row[name]).to_bytes(8, "big") for name in ("seq", "time"))
+    assert packed == raw(row["packed"])
+    assert keccak256(raw(row["salt"]) + packed) == raw(row["payload"])
+    assert keccak256(raw(row["signer"])) == raw(row["device"])
+    assert raw(row["leaf"]) == seq + time + raw(row["prev"]) + raw(row["salt"]) + packed + raw(row["signature"])
+    inner = raw(row["device"]) + bytes(24) + seq + bytes(24) + time + raw(row["schema"])
+    struct = keccak256(raw(VECTORS["typeHash"]) + inner + raw(row["payload"]) + raw(row["prev"]))
+    assert keccak256(b"\x19\x01" + raw(VECTORS["domainSeparator"]) + struct) == raw(row["digest"])
+
+
+@pytest.mark.parametrize("row", VECTORS["readings"], ids=named)
 def test_reading__when_encoded_by_eth_account__has_the_vector_s_digest(row):
     names = ("device", "seq", "time", "schema", "payload", "prev")
     types = ("bytes32", "uint64", "uint64", "bytes32", "bytes32", "bytes32")

@@ -53,6 +53,8 @@ def test_folder__when_asked_for__is_private(home, folder):
 def test_network__when_asked_for__is_a_folder_of_its_own(home):
     assert home.network("31337-0123abcd") == home.path / "networks" / "31337-0123abcd"
     assert home.network("1-d4e56740").is_dir()
+    for made in home.path.rglob("*"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("name", ["", "..", "../up", "a/b", ".hidden", "a b", "ä", "x" * 65, "-flag"])
