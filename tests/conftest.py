@@ -1,0 +1,117 @@
+"""A desk for tests of trades on a real market, below the SDK's traders: every step by hand, honest or not."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from pyiot_evm.contracts.data_market import DataMarket, Disclosure, Order, OrderRevealed, Resale
+from pyiot_evm.contracts.dev_dollar import DevDollar
+from pyiot_evm.device.signers import LocalSigner
+from pyiot_evm.exceptions import ContractError
+from pyiot_evm.hashing import keccak256
+from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, release
+from pyiot_evm.market.offers import Summary, blank_offer, offer_id
+from pyiot_evm.market.rules import SignedReadingRule
+from pyiot_evm.market.sealing import sealed_leaf
+from pyiot_evm.merkle import MerkleTree
+from pyiot_evm.types import ZERO_ADDRESS, Address, Bytes32, DeviceId, OfferId
+
+PRICE, BOND = 500_000, 70_000
+NO_RESALE = Resale(OfferId(bytes(32)), ZERO_ADDRESS, ZERO_ADDRESS, 0, 0, 0)
+
+
+@dataclass
+class Trade:
+    """One offer on the chain, and one order of it."""
+
+    desk: "Desk"
+    key: ContentKey
+    offer: object
+    records: list
+    params: bytes
+    rule: SignedReadingRule | None
+    order: Order | None = None
+    ephemeral: Ephemeral | None = None
+    released: int = 0
+    tree: MerkleTree = field(init=False)
+
+    def __post_init__(self):
+        self.tree = MerkleTree(sealed_leaf(index, c, h) for index, (h, c) in enumerate(self.records))
+
+    @property
+    def sale(self):
+        desk = self.desk
+        place = {"chain_id": desk.chain.chain_id, "market": desk.market.address}
+        return Sale(**place, sale_id=offer_id(self.offer, **place), buyer=desk.buyer.address)
+
+    def buy(self):
+        self.ephemeral = Ephemeral.create()
+        mask = mask_of(self.sale, self.key.point, self.ephemeral)
+        self.desk.buyer.transact(self.desk.market.buy(self.offer, b"", mask, *self.ephemeral.point))
+        self.order = Order(self.offer, NO_RESALE, self.desk.buyer.address, mask, *self.ephemeral.point)
+        return self
+
+    def reveal(self):
+        self.released = release(self.sale, self.key, self.ephemeral.point, self.order.mask)
+        receipt = self.desk.seller.transact(self.desk.market.reveal(self.order, self.released))
+        (event,) = receipt.events(OrderRevealed)
+        assert event.released_key == self.released
+        return self
+
+    def disclose(self, index):
+        leaf_hash, sealed = self.records[index]
+        proof = tuple(Bytes32(sibling) for sibling in self.tree.proof(index))
+        return Disclosure(int(self.key), index, sealed, Bytes32(leaf_hash), proof, self.params)
+
+    def dispute(self, disclosure):
+        """Return None for a dispute that would be won, else the contract's error."""
+        try:
+            self.desk.chain.call(self.desk.market.dispute(self.order, disclosure), sender=self.desk.stranger)
+        except ContractError as error:
+            return error
+        return None
+
+
+class Desk:
+    """A market with a seller and a buyer who have money."""
+
+    def __init__(self, chain):
+        self.chain = chain
+        self.market = DataMarket(chain.addresses.data_market)
+        self.dollar = DevDollar(chain.addresses.dev_dollar)
+        self.stranger = Address(b"\x77" * 20)
+        self.seller, self.buyer = (chain.account(LocalSigner.create()) for _ in range(2))
+        for account in (self.seller, self.buyer):
+            chain.fund(account, ether=1000, dollars=1_000_000)
+            account.transact(self.dollar.approve(self.market.address, 1 << 200))
+        self.seller.transact(self.market.deposit(self.dollar.address, 10**11))
+
+    def sell(self, records, *, key, promise=None, **changes):
+        """List what the records say, honest or not."""
+        params = promise.encode() if promise else b""
+        rule = self.chain.addresses.signed_reading_rule if promise else ZERO_ADDRESS
+        tree = MerkleTree(sealed_leaf(index, c, h) for index, (h, c) in enumerate(records))
+        blank = blank_offer(
+            seller=self.seller.address, token=self.dollar.address, price=PRICE, bond=BOND, expiry=(1 << 40) - 1
+        )
+        offer = replace(
+            blank,
+            sealed_root=Bytes32(tree.root),
+            leaf_count=len(records),
+            key_x=key.point[0],
+            key_y=key.point[1],
+            rule=rule,
+            rule_params_hash=Bytes32(keccak256(params)),
+            **changes,
+        )
+        summary = Summary(DeviceId(bytes(32)), 0, 0, len(records), "t").encode()
+        self.seller.transact(self.market.list(offer, "", summary))
+        return Trade(self, key, offer, records, params, SignedReadingRule(promise) if promise else None)
+
+    def credit(self, account):
+        return self.chain.call(self.market.credit_of(account.address, self.dollar.address))
+
+
+@pytest.fixture(scope="module")
+def desk(devnet):
+    return Desk(devnet)
