@@ -138,7 +138,7 @@ def test_dispute__when_any_leaf_and_disclosure__is_won_exactly_when_the_referenc
         assert_as_the_reference_says(trade, mutated(data.draw, trade, disclosure))
 
 
-def mutated(draw, trade, disclosure):
+def mutated(draw, trade, disclosure):  # noqa: PLR0911 - one return a change
     how = draw(st.sampled_from(["index", "sealed", "hash", "proof", "key", "params", "neighbour"]))
     if how == "index":
         return replace(disclosure, index=draw(st.integers(0, 20) | st.just((1 << 256) - 1)))
@@ -163,7 +163,7 @@ def assert_as_the_reference_says(trade, disclosure):
     assert type(error) is (expected or type(None)), f"{error!r} for {disclosure}"
 
 
-def expected_error(trade, disclosure):  # noqa: PLR0911 - one return a guard
+def expected_error(trade, disclosure):
     """The reference predicate, guard by guard: None where the dispute is won."""
     if not 0 < disclosure.content_key < CURVE_ORDER or disclosure.content_key != int(trade.key):
         return ContentKeyInvalid
