@@ -225,7 +225,7 @@ def _pad(text: str, width: int, *, right: bool) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(",", "").replace(".", "", 1).replace("-", "", 1).isdigit()
+    return text == "-" or text.replace(",", "").replace(".", "", 1).removeprefix("-").isdigit()
 
 
 def _cell(value: Any, *, grouped: bool = False) -> str:
