@@ -235,7 +235,10 @@ class Account:
         return entries, quote
 
     def _known(self, calls: Sequence[Call[Any]], keys: Sequence[str | None]) -> dict[str, Entry]:
-        rows = self.chain.journal.find(self.address, [key for key in keys if key is not None])
+        names = [key for key in keys if key is not None]
+        rows = self.chain.journal.find(self.address, names)
+        if self._forget_undone([row for row in rows.values() if not row.is_live]):
+            rows = self.chain.journal.find(self.address, names)
         for call, key in zip(calls, keys, strict=True):
             if key is not None and key in rows:
                 check_same_intent(rows[key], _intent(call, key, 0))
@@ -262,7 +265,7 @@ class Account:
             if isinstance(answer, RpcError):
                 raise answer
         count = to_int(latest)
-        self._forget_undone(count)
+        self._forget_undone(self.chain.journal.mined_from(self.address, count))
         self._wait_for_room(count, len(calls))
         limits = [self._fees.gas_limit(to_int(item)) for item in estimates] if gas is None else [gas] * len(calls)
         quote = FeeQuote.from_rpc(block, tip)
@@ -278,13 +281,14 @@ class Account:
                 retryable=True,
             )
 
-    def _forget_undone(self, count: int) -> None:
-        """On a devnet, forget what it no longer knows: it went back to a snapshot, or lost its last seconds."""
-        journal = self.chain.journal
-        if not self.chain.is_devnet or not (rows := journal.mined_from(self.address, count)):
-            return
-        receipts = self.chain.rpc_batch([("eth_getTransactionReceipt", [str(entry.hash)]) for entry in rows])
-        journal.forget(entry.id for entry, receipt in zip(rows, receipts, strict=True) if receipt is None)
+    def _forget_undone(self, ended: Sequence[Entry]) -> bool:
+        """On a devnet, forget ended rows that it no longer knows: it went back, or lost its last seconds."""
+        if not self.chain.is_devnet or not ended:
+            return False
+        receipts = self.chain.rpc_batch([("eth_getTransactionReceipt", [str(entry.hash)]) for entry in ended])
+        undone = [entry.id for entry, receipt in zip(ended, receipts, strict=True) if receipt is None]
+        self.chain.journal.forget(undone)
+        return bool(undone)
 
     def _wait_for_room(self, count: int, size: int) -> None:
         end = time.monotonic() + _WAIT

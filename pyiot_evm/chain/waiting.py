@@ -48,7 +48,10 @@ class _Wait:
                 [*(("eth_getTransactionReceipt", [str(entry.hash)]) for entry in part), ("eth_blockNumber", [])]
             )
             head = max(head, to_int(block))
-            receipts.update({e.id: answer for e, answer in zip(part, answers, strict=True) if answer})
+            found = {entry.id: answer for entry, answer in zip(part, answers, strict=True) if answer}
+            receipts.update(found)
+            if len(found) < len(part) and self.delivery.chain.is_devnet:
+                raise _undone()
         for entry in entries:
             receipt = receipts.get(entry.id)
             if receipt is not None and head - to_int(receipt["blockNumber"]) >= self.confirmations:
@@ -89,10 +92,7 @@ class _Wait:
 
     def _check_known(self, entries: Sequence[Entry]) -> None:
         if len(entries) + len(self.done) < len(set(self.ids)):
-            raise TransactionError(
-                "a transaction is not in the journal any more",
-                hint="the devnet went back to a time before it was sent; send it again",
-            )
+            raise _undone()
 
 
 def wait_for(delivery: Delivery, pending: Sequence[Pending], *, timeout: float, confirmations: int) -> list[Receipt]:
@@ -129,6 +129,12 @@ def wait_for(delivery: Delivery, pending: Sequence[Pending], *, timeout: float, 
             raise wait.late(timeout)
         time.sleep(pause)
         pause = min(1.5 * pause, longest)
+
+
+def _undone() -> TransactionError:
+    return TransactionError(
+        "the devnet went back to a time before this transaction was sent", hint="send it again: its key is free"
+    )
 
 
 def _reverted(entry: Entry, receipt: Receipt, data: bytes) -> ContractError:

@@ -360,7 +360,7 @@ def test_revert__when_the_devnet_goes_back__forgets_what_came_after(devnet, acco
     after.wait()
     devnet.revert(snapshot)
     assert (account.find("after"), account.find("before").nonce) == (None, 0)
-    with pytest.raises(TransactionError, match="not in the journal"):
+    with pytest.raises(TransactionError, match="the devnet went back"):
         after.wait()
     assert account.transact(gift(payee), key="after").status == 1
     assert (devnet.balance(payee), count(devnet, account.address)) == (2, 2)
@@ -372,6 +372,17 @@ def test_send__when_the_node_lost_its_last_seconds__starts_from_what_it_knows(de
     devnet.rpc("evm_revert", snapshot)  # behind the journal's back
     assert account.send(gift(payee)).nonce == 0
     assert account.find("lost") is None
+
+
+def test_wait__when_the_node_lost_it_after_it_was_mined__raises_and_frees_the_key(devnet, account, payee):
+    snapshot = devnet.rpc("evm_snapshot")
+    pending = account.send(gift(payee), key="lost")
+    pending.wait()
+    devnet.rpc("evm_revert", snapshot)
+    with pytest.raises(TransactionError, match="the devnet went back"):
+        pending.wait()
+    assert account.transact(gift(payee), key="lost").status == 1
+    assert devnet.balance(payee) == 1
 
 
 def test_send__when_the_network_was_reset__raises_and_signs_nothing(payee):
