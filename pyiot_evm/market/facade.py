@@ -362,9 +362,11 @@ class Market:
     # Orders and money
 
     def orders(self) -> list[OrderView]:
-        """Return this account's orders, as buyer and as seller."""
+        """Return this account's orders, as buyer and as seller, in the states that the chain has them in now."""
+        self.seller_loop().look()
         bought = [self._bought(record) for record in self.journal.purchases(self.trader.address)]
-        return bought + [self._sold(order.order_id) for order in self.journal.orders(self.trader.address)]
+        sold = [self._sold(order.order_id) for order in self.journal.orders(self.trader.address)]
+        return views.as_on_chain(self.trader, bought) + sold
 
     def _bought(self, record: PurchaseRecord) -> OrderView:
         return views.bought(self.trader, record)

@@ -122,10 +122,9 @@ class SellerLoop:
             TransportError: The chain did not answer.
         """
         sales = self._sales()
+        orders = self.look()
         if not sales:
             return []
-        self._find_orders(sales)
-        orders = self._refresh()
         now = self._trader.now()
         paid = [order for order in orders if order.state == "Paid"]
         overdue = [order for order in paid if now >= order.deadline]
@@ -137,6 +136,18 @@ class SellerLoop:
         if self._policy.withdraw and any(action.kind == "settled" for action in actions):
             actions += self._withdraw(sales.values())
         return actions
+
+    def look(self) -> list[OrderRecord]:
+        """Find new orders and keep what the chain says of the open ones, without answering any.
+
+        Returns:
+            The orders that are paid or revealed.
+        """
+        sales = self._sales()
+        if not sales:
+            return []
+        self._find_orders(sales)
+        return self._refresh()
 
     def refund(self, order_id: OrderId) -> OrderId:
         """Give one paid order's money back, unless its key is on its way already.

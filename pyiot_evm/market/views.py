@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.trader import Trader
     from pyiot_evm.types import OrderId
 
-__all__ = ["bought", "listing", "sold"]
+__all__ = ["as_on_chain", "bought", "listing", "sold"]
 
 
 def listing(trader: Trader, sale: SaleRecord) -> Listing:
@@ -61,6 +62,20 @@ def bought(trader: Trader, record: PurchaseRecord) -> OrderView:
         token=terms.token,
         transactions=trader.transactions(record.order_id),
     )
+
+
+def as_on_chain(trader: Trader, orders: list[OrderView]) -> list[OrderView]:
+    """Return purchases with the state and the deadline that the chain has; how one ended in the journal stays."""
+    open_ones = [order for order in orders if order.state in ("paid", "revealed")]
+    found = dict(
+        zip([o.order_id for o in open_ones], trader.order_states([o.order_id for o in open_ones]), strict=True)
+    )
+    return [
+        replace(order, state=found[order.order_id][0].lower(), deadline=found[order.order_id][1])
+        if found.get(order.order_id, ("None", 0))[0] != "None"
+        else order
+        for order in orders
+    ]
 
 
 def sold(trader: Trader, order_id: OrderId) -> OrderView:
