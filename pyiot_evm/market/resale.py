@@ -1,8 +1,8 @@
 """Selling on: a holder sells its data token, reveals the key itself, and the first seller gets the royalty.
 
 The bundle stays what it was; the holder names the place that it was bought from, or publishes its own copy. As with a
-first sale, the same request is gone on with after a crash and lists once; once its token is sold, the same request is a
-new one.
+first sale, the same request is gone on with after a crash and lists once; it is a new one when its token is sold and
+the holder has another.
 """
 
 from __future__ import annotations
@@ -92,12 +92,14 @@ class Reseller:
         raise InputError(f"{self._trader.address} has not bought offer {offer_id}", hint="only a holder can resell")
 
     def _is_over(self, newest: SaleRecord | None) -> bool:
-        """Whether the last resale of this request has sold its token, or can no longer be bought."""
+        """Whether the last resale of this request took its token and another one is there, or it has expired."""
         if newest is None or newest.resale is None or newest.sale_id is None:
             return False
         trader = self._trader
-        taken = trader.chain.call(trader.contract.resale_of(ResaleId(newest.sale_id))).taken
-        return bool(taken) or trader.now() >= newest.resale.expiry
+        taken = trader.contract.resale_of(ResaleId(newest.sale_id))
+        held = trader.contract.balance_of(trader.address, int.from_bytes(newest.resale.offer_id, "big"))
+        sold, left = trader.chain.call_many([taken, held])
+        return trader.now() >= newest.resale.expiry or (sold.taken and left > 0)
 
     def _request(self, offer_id: OfferId, terms: ResaleTerms) -> Bytes32:
         document = {

@@ -6,7 +6,6 @@ kept with the sale or the order that it was for.
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -241,10 +240,37 @@ class Trader:
     def withdraw(
         self, token: Address, amount: int | None = None, to: Address | None = None
     ) -> TransactionRecord | None:
-        """Take credit out of the market; all of it when no amount is given. Nothing is sent where there is nothing."""
+        """Take credit out of the market; all of it when no amount is given. Nothing is sent where there is nothing.
+
+        A withdrawal that a crash interrupted is finished first, and counts as this one if nothing more is there.
+        """
+        subject = f"withdraw {token}"
+        earlier = self._finish_withdrawal(subject)
         credit = self.chain.call(self.contract.credit_of(self.address, token))
-        amount = credit if amount is None else amount
-        if not amount:
+        if earlier is not None and (amount is not None or not credit):
+            return earlier
+        wanted = credit if amount is None else amount
+        if not wanted:
             return None
-        call = self.contract.withdraw(token, amount, to or self.address)
-        return self.transact("account", "withdraw", call, key=f"withdraw:{secrets.token_hex(16)}")
+        call = self.contract.withdraw(token, wanted, to or self.address)
+        try:
+            return self.transact(subject, "withdraw", call, key=self._withdrawal_key(subject))
+        except ContractError:
+            self.note_failure(subject, "withdraw", self.failures(subject, "withdraw"))
+            raise
+
+    def _finish_withdrawal(self, subject: str) -> TransactionRecord | None:
+        pending = self.account.find(f"market:{self._withdrawal_key(subject)}")
+        if pending is None:
+            return None
+        try:
+            receipt = pending.wait()
+        except ContractError:
+            self.note_failure(subject, "withdraw", self.failures(subject, "withdraw"))
+            return None
+        record = TransactionRecord("withdraw", str(receipt.hash), receipt.gas_used)
+        self.journal.add_transaction(self._subject(subject), record)
+        return record
+
+    def _withdrawal_key(self, subject: str) -> str:
+        return f"{subject}:{len(self.transactions(subject)) + self.failures(subject, 'withdraw')}"
