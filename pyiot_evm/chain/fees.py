@@ -104,4 +104,4 @@ class FeePolicy:
         return estimate + estimate * self.gas_margin_percent // 100
 
     def _raised(self, fee: int) -> int:
-        return fee + max(fee * self.bump_percent // 100, 1)
+        return fee + max(-(-fee * self.bump_percent // 100), 1)  # rounded up: nodes compare exactly
