@@ -139,7 +139,7 @@ def _account(chain: Chain, entry: KeyEntry) -> Iterator[Finding]:
     from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415
 
     ether = chain.balance(entry.address)
-    texts = [amount(from_units(ether, decimals=18), "ETH")]
+    texts = [amount(from_units(ether, decimals=18), "ETH", most=6)]
     credit = 0
     try:
         token = chain.token

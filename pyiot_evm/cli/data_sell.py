@@ -110,6 +110,7 @@ def sell(
         serve=False,
     )
     session.output.show(documents.listing(session.chain, sale))
+    session.output.say(f"next: pyiot data serve --as {name}")
 
 
 @command(nouns, "serve", CHAIN, TOKEN, SENDS, KEYS)
@@ -125,12 +126,12 @@ def serve(session: Session, *, name: As, once: Once = False, withdraw: TakeOut =
         pyiot data serve --as sensor --once --json
     """
     machine = session.machine(name, selling=serving(withdraw=withdraw))
-    session.output.say(f"answering the orders of {name} ({machine.address}) on network {session.chain.network}")
+    session.output.say(f"answering the orders of {name} on network {session.chain.network}")
     done: list[dict[str, object]] = []
     with session.stop_signal() as stop:
         machine.serve(once=once, stop=stop, report=lambda found: done.append(show_action(session, found)))
-    session.output.show(
-        {"seller": str(machine.address), "actions": done}, *([] if done or not once else ["nothing to do"])
+    session.output.end(
+        {"seller": str(machine.address), "actions": done}, "nothing is open" if once and not done else ""
     )
 
 
@@ -165,6 +166,7 @@ def resell(
         serve=False,
     )
     session.output.show(documents.listing(session.chain, sale))
+    session.output.say(f"next: pyiot data serve --as {name}")
 
 
 @command(nouns, "cancel", CHAIN, TOKEN, SENDS, KEYS)

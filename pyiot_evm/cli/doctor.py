@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 
 from pyiot_evm.cli.options import CHAIN, TOKEN, command
+from pyiot_evm.cli.output import hanging
 from pyiot_evm.cli.root import styled
 from pyiot_evm.cli.session import Session
 
 __all__ = ["add_to"]
 
 Whose = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Look at this name's money only.")]
+_INDENT = 20
 _MARKS = {"ok": ("ok  ", "green"), "warn": ("look", "yellow"), "fail": ("FAIL", "red")}
 
 
@@ -31,8 +33,8 @@ def doctor(session: Session, *, name: Whose = None) -> None:
     lines = []
     for finding in findings:
         mark, colour = _MARKS[finding.state]
-        lines.append(f"{styled(mark, fg=colour)}  {finding.subject:<12}  {finding.text}")
-        lines += [f"{' ' * 20}{finding.advice}"] if finding.advice else []
+        lines += hanging(f"{styled(mark, fg=colour)}  {finding.subject:<12}  ", finding.text, indent=_INDENT)
+        lines += hanging(" " * _INDENT, finding.advice, indent=_INDENT) if finding.advice else []
     session.output.show({"ok": not bad, "checks": [finding.document() for finding in findings]}, *lines)
     if bad:
         raise typer.Exit(1)

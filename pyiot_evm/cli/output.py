@@ -13,12 +13,16 @@ Example:
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
+import textwrap
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import ROUND_DOWN, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -27,9 +31,8 @@ from pyiot_evm.cli.root import printable, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from decimal import Decimal
 
-__all__ = ["Output", "amount", "clock", "fit", "short", "sparkline", "table"]
+__all__ = ["Output", "amount", "clock", "fit", "hanging", "short", "sparkline", "table", "talk_plainly"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-=+*#@"
@@ -153,8 +156,9 @@ def fields(document: Mapping[str, Any], *, whole: bool = False) -> list[str]:
     rows = [(key.replace("_", " "), value) for key, value in shown.items() if value not in (None, "", [], {})]
     width = max((len(key) for key, _ in rows), default=0)
     lines = []
+    room = max(terminal_width() - width - len(_GAP), 0)
     for key, value in rows:
-        parts = fields(value, whole=whole) if isinstance(value, dict) else _parts(value)
+        parts = fields(value, whole=whole) if isinstance(value, dict) else _parts(value, room)
         lines.append(f"{styled(key.ljust(width), dim=True)}{_GAP}{parts[0]}")
         lines += [" " * width + _GAP + part for part in parts[1:]]
     return lines
@@ -208,11 +212,19 @@ def short(value: object) -> str:
     return str(value)[:_SHORT]
 
 
-def amount(units: Decimal, symbol: str) -> str:
-    """Write money: at least two decimals, no exponent."""
+def amount(units: Decimal, symbol: str, *, most: int = 18) -> str:
+    """Write money: at least two decimals, at most as many as asked for (cut, not rounded up), no exponent."""
     exponent = units.as_tuple().exponent
-    digits = max(2, -exponent) if isinstance(exponent, int) else 2
-    return f"{units:.{digits}f} {symbol}"
+    digits = min(max(2, -exponent), most) if isinstance(exponent, int) else 2
+    return f"{units.quantize(Decimal(1).scaleb(-digits), ROUND_DOWN, Context(prec=100)):f} {symbol}"
+
+
+def hanging(head: str, text: str, *, indent: int) -> list[str]:
+    """Lay out a text beside a head of ``indent`` columns, wrapped to the terminal below its own beginning."""
+    width = terminal_width()
+    lines = textwrap.wrap(printable(text), max(width - indent, 20), break_on_hyphens=False) if width else []
+    first, *rest = lines or [printable(text)]
+    return [head + first, *(" " * indent + line for line in rest)]
 
 
 def clock(seconds: float) -> str:
@@ -238,10 +250,10 @@ def _cell(value: Any, *, grouped: bool = False) -> str:
     return f"{value:,}" if grouped and isinstance(value, int) else _plain(value)
 
 
-def _parts(value: Any) -> list[str]:
+def _parts(value: Any, room: int) -> list[str]:
     if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
         rows = [[_cell(item, grouped=True) for item in row.values()] for row in value]
-        return table(rows, [""] * len(rows[0]), width=0)[1:]
+        return table(rows, [""] * len(rows[0]), width=room)[1:]
     return printable(_cell(value)).splitlines() or [""]
 
 
@@ -251,3 +263,24 @@ def _plain(value: Any) -> str:
 
 def _unicode(stream: Any) -> bool:
     return (getattr(stream, "encoding", "") or "").lower().replace("-", "").startswith("utf")
+
+
+class _Handler(logging.Handler):
+    """Prints what the SDK logs as one harmless line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)
+
+
+def talk_plainly(*, debug: bool) -> None:
+    """Print warnings and what the SDK logs as plain lines on stderr.
+
+    Args:
+        debug: Whether to print everything that it logs, not only warnings.
+    """
+    logging.basicConfig(handlers=[_Handler()], level=logging.DEBUG if debug else logging.WARNING)
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        typer.echo(f"warning: {printable(str(message))}", err=True)
+
+    warnings.showwarning = show

@@ -91,6 +91,11 @@ class HelpfulGroup(_Helpful, TyperGroup):
 class RootGroup(HelpfulGroup):
     """The command ``pyiot``: runs a command and turns every error into a message and an exit code."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the nouns, then the commands without a noun."""
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: not isinstance(self.commands[name], TyperGroup))
+
     def main(self, args: Sequence[str] | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run one command line and end the process with its exit code."""
         words = list(sys.argv[1:] if args is None else args)

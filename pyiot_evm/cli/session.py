@@ -210,7 +210,7 @@ def balances(chain: Chain, address: Address) -> dict[str, str]:
     from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415
     from pyiot_evm.types import from_units  # noqa: PLC0415
 
-    found = {"ether": amount(from_units(chain.balance(address), decimals=18), "ETH")}
+    found = {"ether": amount(from_units(chain.balance(address), decimals=18), "ETH", most=6)}
     try:
         info = chain.token_info()
         units = chain.call(Erc20(info.address).balance_of(address))
