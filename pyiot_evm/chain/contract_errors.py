@@ -17,12 +17,19 @@ __all__ = [
     "AddressEmptyCode",
     "AmountTooHigh",
     "AuthorizationLengthInvalid",
+    "BatchLengthsDiffer",
+    "BatchTokenDiffers",
+    "BatchedCallFailed",
     "BuyerInvalid",
     "BuyerNotInAudience",
     "CallerNotHolder",
     "CallerNotSeller",
+    "ClaimExceedsBalance",
+    "ClaimExceedsCeiling",
     "ContentKeyInvalid",
     "CreditTooLow",
+    "DepositCollectionFailed",
+    "DepositOverflow",
     "DeviceAlreadyRegistered",
     "DeviceAlreadyRevoked",
     "DeviceCallerNotOwner",
@@ -53,17 +60,31 @@ __all__ = [
     "ERC3009InvalidAuthorizationTime",
     "ERC3009InvalidSignature",
     "ERC3009UsedAuthorization",
+    "EmptyBatch",
     "FailedCall",
     "FraudNotShown",
     "HolderHasNoToken",
     "InsufficientBalance",
     "InvalidAccountNonce",
+    "InvalidChannel",
+    "InvalidCollector",
+    "InvalidRefundNonce",
     "InvalidShortString",
+    "InvalidSignature",
+    "InvalidX402BatchSettlementAddress",
     "LeafCountTooLow",
     "LeafIndexTooHigh",
     "LeafNotInRoot",
     "MaskIsZero",
+    "MulticallInRelay",
     "NonceAlreadyUsed",
+    "NotAuthorizedToClaim",
+    "NotAuthorizedToFinalizeWithdraw",
+    "NotAuthorizedToRefund",
+    "NotReceiverAuthorizer",
+    "NothingToClaim",
+    "NothingToWithdraw",
+    "OnlyX402BatchSettlement",
     "OrderAlreadyMade",
     "OrderNotPaid",
     "OrderNotRevealed",
@@ -93,9 +114,17 @@ __all__ = [
     "SummaryLengthInvalid",
     "SupplyExhausted",
     "TransferNotExact",
+    "VaultTooLow",
     "WindowIsOpen",
     "WindowIsOver",
     "WindowOutOfBounds",
+    "WithdrawAmountExceedsAvailable",
+    "WithdrawDelayNotElapsed",
+    "WithdrawDelayOutOfRange",
+    "WithdrawalAlreadyPending",
+    "WithdrawalNotPending",
+    "ZeroDeposit",
+    "ZeroRefund",
 ]
 
 
@@ -172,6 +201,60 @@ class AuthorizationLengthInvalid(SuiteError):
         return cls(values[0], values[1])
 
 
+class BatchLengthsDiffer(SuiteError):
+    """Batch lengths differ."""
+
+    code = "BatchLengthsDiffer"
+    SIGNATURE = "BatchLengthsDiffer(uint256,uint256)"
+
+    def __init__(self, configs: int, amounts: int) -> None:
+        super().__init__(f"Batch lengths differ: BatchLengthsDiffer(configs={configs}, amounts={amounts})")
+        self.configs = configs
+        self.amounts = amounts
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
+
+
+class BatchTokenDiffers(SuiteError):
+    """Row `index` of a batch is in another token than the first."""
+
+    code = "BatchTokenDiffers"
+    SIGNATURE = "BatchTokenDiffers(uint256,address,address)"
+
+    def __init__(self, index: int, token: Address, expected: Address) -> None:
+        super().__init__(
+            f"Row index of a batch is in another token than the first: BatchTokenDiffers(index={index}, token={token}, expected={expected})"
+        )
+        self.index = index
+        self.token = token
+        self.expected = expected
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "address", "address"], data)
+        return cls(values[0], Address(values[1]), Address(values[2]))
+
+
+class BatchedCallFailed(SuiteError):
+    """A call that had to go through failed."""
+
+    code = "BatchedCallFailed"
+    SIGNATURE = "BatchedCallFailed(uint256,address)"
+
+    def __init__(self, index: int, target: Address) -> None:
+        super().__init__(f"A call that had to go through failed: BatchedCallFailed(index={index}, target={target})")
+        self.index = index
+        self.target = target
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "address"], data)
+        return cls(values[0], Address(values[1]))
+
+
 class BuyerInvalid(SuiteError):
     """Buyer invalid."""
 
@@ -239,6 +322,36 @@ class CallerNotSeller(SuiteError):
         return cls(Address(values[0]), Address(values[1]))
 
 
+class ClaimExceedsBalance(SuiteError):
+    """Claim exceeds balance."""
+
+    code = "ClaimExceedsBalance"
+    SIGNATURE = "ClaimExceedsBalance()"
+
+    def __init__(self) -> None:
+        super().__init__("Claim exceeds balance: ClaimExceedsBalance()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class ClaimExceedsCeiling(SuiteError):
+    """Claim exceeds ceiling."""
+
+    code = "ClaimExceedsCeiling"
+    SIGNATURE = "ClaimExceedsCeiling()"
+
+    def __init__(self) -> None:
+        super().__init__("Claim exceeds ceiling: ClaimExceedsCeiling()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
 class ContentKeyInvalid(SuiteError):
     """Content key invalid."""
 
@@ -276,6 +389,36 @@ class CreditTooLow(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         values = decode(["address", "address", "uint256", "uint256"], data)
         return cls(Address(values[0]), Address(values[1]), values[2], values[3])
+
+
+class DepositCollectionFailed(SuiteError):
+    """The collector did not bring exactly the amount."""
+
+    code = "DepositCollectionFailed"
+    SIGNATURE = "DepositCollectionFailed()"
+
+    def __init__(self) -> None:
+        super().__init__("The collector did not bring exactly the amount: DepositCollectionFailed()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class DepositOverflow(SuiteError):
+    """Deposit overflow."""
+
+    code = "DepositOverflow"
+    SIGNATURE = "DepositOverflow()"
+
+    def __init__(self) -> None:
+        super().__init__("Deposit overflow: DepositOverflow()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
 
 
 class DeviceAlreadyRegistered(SuiteError):
@@ -808,6 +951,21 @@ class ERC3009UsedAuthorization(SuiteError):
         return cls(Address(values[0]), Bytes32(values[1]))
 
 
+class EmptyBatch(SuiteError):
+    """Empty batch."""
+
+    code = "EmptyBatch"
+    SIGNATURE = "EmptyBatch()"
+
+    def __init__(self) -> None:
+        super().__init__("Empty batch: EmptyBatch()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
 class FailedCall(SuiteError):
     """A call to an address target failed."""
 
@@ -895,6 +1053,53 @@ class InvalidAccountNonce(SuiteError):
         return cls(Address(values[0]), values[1])
 
 
+class InvalidChannel(SuiteError):
+    """The config lacks a party or the token, names this contract as a party, or is not the caller's to withdraw."""
+
+    code = "InvalidChannel"
+    SIGNATURE = "InvalidChannel()"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The config lacks a party or the token, names this contract as a party, or is not the caller's to withdraw: InvalidChannel()"
+        )
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class InvalidCollector(SuiteError):
+    """Invalid collector."""
+
+    code = "InvalidCollector"
+    SIGNATURE = "InvalidCollector()"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid collector: InvalidCollector()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class InvalidRefundNonce(SuiteError):
+    """Invalid refund nonce."""
+
+    code = "InvalidRefundNonce"
+    SIGNATURE = "InvalidRefundNonce()"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid refund nonce: InvalidRefundNonce()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
 class InvalidShortString(SuiteError):
     """Invalid short string."""
 
@@ -903,6 +1108,36 @@ class InvalidShortString(SuiteError):
 
     def __init__(self) -> None:
         super().__init__("Invalid short string: InvalidShortString()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class InvalidSignature(SuiteError):
+    """Invalid signature."""
+
+    code = "InvalidSignature"
+    SIGNATURE = "InvalidSignature()"
+
+    def __init__(self) -> None:
+        super().__init__("Invalid signature: InvalidSignature()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class InvalidX402BatchSettlementAddress(SuiteError):
+    """The contract to serve is the zero address."""
+
+    code = "InvalidX402BatchSettlementAddress"
+    SIGNATURE = "InvalidX402BatchSettlementAddress()"
+
+    def __init__(self) -> None:
+        super().__init__("The contract to serve is the zero address: InvalidX402BatchSettlementAddress()")
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
@@ -978,6 +1213,21 @@ class MaskIsZero(SuiteError):
         return cls()
 
 
+class MulticallInRelay(SuiteError):
+    """`multicall` was called by way of `relay`: a signer is to see the call itself."""
+
+    code = "MulticallInRelay"
+    SIGNATURE = "MulticallInRelay()"
+
+    def __init__(self) -> None:
+        super().__init__("multicall was called by way of relay: a signer is to see the call itself: MulticallInRelay()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
 class NonceAlreadyUsed(SuiteError):
     """`sender` used or cancelled `nonce` before."""
 
@@ -993,6 +1243,119 @@ class NonceAlreadyUsed(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         values = decode(["address", "uint256"], data)
         return cls(Address(values[0]), values[1])
+
+
+class NotAuthorizedToClaim(SuiteError):
+    """Not authorized to claim."""
+
+    code = "NotAuthorizedToClaim"
+    SIGNATURE = "NotAuthorizedToClaim()"
+
+    def __init__(self) -> None:
+        super().__init__("Not authorized to claim: NotAuthorizedToClaim()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class NotAuthorizedToFinalizeWithdraw(SuiteError):
+    """Not authorized to finalize withdraw."""
+
+    code = "NotAuthorizedToFinalizeWithdraw"
+    SIGNATURE = "NotAuthorizedToFinalizeWithdraw()"
+
+    def __init__(self) -> None:
+        super().__init__("Not authorized to finalize withdraw: NotAuthorizedToFinalizeWithdraw()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class NotAuthorizedToRefund(SuiteError):
+    """Not authorized to refund."""
+
+    code = "NotAuthorizedToRefund"
+    SIGNATURE = "NotAuthorizedToRefund()"
+
+    def __init__(self) -> None:
+        super().__init__("Not authorized to refund: NotAuthorizedToRefund()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class NotReceiverAuthorizer(SuiteError):
+    """A row of a signed batch has another receiver's authorizer than the first."""
+
+    code = "NotReceiverAuthorizer"
+    SIGNATURE = "NotReceiverAuthorizer()"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A row of a signed batch has another receiver's authorizer than the first: NotReceiverAuthorizer()"
+        )
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class NothingToClaim(SuiteError):
+    """The channel's claimed sum is `totalClaimed` already: the preimage would be given for nothing."""
+
+    code = "NothingToClaim"
+    SIGNATURE = "NothingToClaim(bytes32,uint128)"
+
+    def __init__(self, channel_id: Bytes32, total_claimed: int) -> None:
+        super().__init__(
+            f"The channel's claimed sum is totalClaimed already: the preimage would be given for nothing: NothingToClaim(channel_id={channel_id}, total_claimed={total_claimed})"
+        )
+        self.channel_id = channel_id
+        self.total_claimed = total_claimed
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "uint128"], data)
+        return cls(Bytes32(values[0]), values[1])
+
+
+class NothingToWithdraw(SuiteError):
+    """Nothing to withdraw."""
+
+    code = "NothingToWithdraw"
+    SIGNATURE = "NothingToWithdraw()"
+
+    def __init__(self) -> None:
+        super().__init__("Nothing to withdraw: NothingToWithdraw()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class OnlyX402BatchSettlement(SuiteError):
+    """The caller is not the contract that this collector serves. (x402's names, without values.)"""
+
+    code = "OnlyX402BatchSettlement"
+    SIGNATURE = "OnlyX402BatchSettlement()"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The caller is not the contract that this collector serves. (x402's names, without values.): OnlyX402BatchSettlement()"
+        )
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
 
 
 class OrderAlreadyMade(SuiteError):
@@ -1473,6 +1836,27 @@ class TransferNotExact(SuiteError):
         return cls(Address(values[0]), values[1], values[2])
 
 
+class VaultTooLow(SuiteError):
+    """Vault too low."""
+
+    code = "VaultTooLow"
+    SIGNATURE = "VaultTooLow(address,address,uint256,uint256)"
+
+    def __init__(self, account: Address, token: Address, credit: int, amount: int) -> None:
+        super().__init__(
+            f"Vault too low: VaultTooLow(account={account}, token={token}, credit={credit}, amount={amount})"
+        )
+        self.account = account
+        self.token = token
+        self.credit = credit
+        self.amount = amount
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["address", "address", "uint256", "uint256"], data)
+        return cls(Address(values[0]), Address(values[1]), values[2], values[3])
+
+
 class WindowIsOpen(SuiteError):
     """Window is open."""
 
@@ -1529,16 +1913,128 @@ class WindowOutOfBounds(SuiteError):
         return cls(values[0], values[1], values[2])
 
 
+class WithdrawAmountExceedsAvailable(SuiteError):
+    """Withdraw amount exceeds available."""
+
+    code = "WithdrawAmountExceedsAvailable"
+    SIGNATURE = "WithdrawAmountExceedsAvailable()"
+
+    def __init__(self) -> None:
+        super().__init__("Withdraw amount exceeds available: WithdrawAmountExceedsAvailable()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class WithdrawDelayNotElapsed(SuiteError):
+    """Withdraw delay not elapsed."""
+
+    code = "WithdrawDelayNotElapsed"
+    SIGNATURE = "WithdrawDelayNotElapsed()"
+
+    def __init__(self) -> None:
+        super().__init__("Withdraw delay not elapsed: WithdrawDelayNotElapsed()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class WithdrawDelayOutOfRange(SuiteError):
+    """Withdraw delay out of range."""
+
+    code = "WithdrawDelayOutOfRange"
+    SIGNATURE = "WithdrawDelayOutOfRange()"
+
+    def __init__(self) -> None:
+        super().__init__("Withdraw delay out of range: WithdrawDelayOutOfRange()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class WithdrawalAlreadyPending(SuiteError):
+    """Withdrawal already pending."""
+
+    code = "WithdrawalAlreadyPending"
+    SIGNATURE = "WithdrawalAlreadyPending()"
+
+    def __init__(self) -> None:
+        super().__init__("Withdrawal already pending: WithdrawalAlreadyPending()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class WithdrawalNotPending(SuiteError):
+    """Withdrawal not pending."""
+
+    code = "WithdrawalNotPending"
+    SIGNATURE = "WithdrawalNotPending()"
+
+    def __init__(self) -> None:
+        super().__init__("Withdrawal not pending: WithdrawalNotPending()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class ZeroDeposit(SuiteError):
+    """Zero deposit."""
+
+    code = "ZeroDeposit"
+    SIGNATURE = "ZeroDeposit()"
+
+    def __init__(self) -> None:
+        super().__init__("Zero deposit: ZeroDeposit()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
+class ZeroRefund(SuiteError):
+    """Zero refund."""
+
+    code = "ZeroRefund"
+    SIGNATURE = "ZeroRefund()"
+
+    def __init__(self) -> None:
+        super().__init__("Zero refund: ZeroRefund()")
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        decode([], data)
+        return cls()
+
+
 ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("9996b315"): AddressEmptyCode,
     bytes.fromhex("1f08c7c5"): AmountTooHigh,
     bytes.fromhex("59b2e80f"): AuthorizationLengthInvalid,
+    bytes.fromhex("3f3fbcfa"): BatchLengthsDiffer,
+    bytes.fromhex("0c686e97"): BatchTokenDiffers,
+    bytes.fromhex("0e02217f"): BatchedCallFailed,
     bytes.fromhex("74053310"): BuyerInvalid,
     bytes.fromhex("1e241418"): BuyerNotInAudience,
     bytes.fromhex("f69f0fbd"): CallerNotHolder,
     bytes.fromhex("90b7b433"): CallerNotSeller,
+    bytes.fromhex("7d8242b6"): ClaimExceedsBalance,
+    bytes.fromhex("f1789775"): ClaimExceedsCeiling,
     bytes.fromhex("56a11f0c"): ContentKeyInvalid,
     bytes.fromhex("7e7aa10e"): CreditTooLow,
+    bytes.fromhex("eb43592c"): DepositCollectionFailed,
+    bytes.fromhex("1132981b"): DepositOverflow,
     bytes.fromhex("0542545f"): DeviceAlreadyRegistered,
     bytes.fromhex("d2552124"): DeviceAlreadyRevoked,
     bytes.fromhex("3d891c56"): DeviceCallerNotOwner,
@@ -1569,17 +2065,31 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("4a931c17"): ERC3009InvalidAuthorizationTime,
     bytes.fromhex("77c207f4"): ERC3009InvalidSignature,
     bytes.fromhex("8f7808c1"): ERC3009UsedAuthorization,
+    bytes.fromhex("c2e5347d"): EmptyBatch,
     bytes.fromhex("d6bda275"): FailedCall,
     bytes.fromhex("1409d09b"): FraudNotShown,
     bytes.fromhex("23c06f49"): HolderHasNoToken,
     bytes.fromhex("cf479181"): InsufficientBalance,
     bytes.fromhex("752d88c0"): InvalidAccountNonce,
+    bytes.fromhex("ea3a9a39"): InvalidChannel,
+    bytes.fromhex("18b1afd4"): InvalidCollector,
+    bytes.fromhex("164f1afe"): InvalidRefundNonce,
     bytes.fromhex("b3512b0c"): InvalidShortString,
+    bytes.fromhex("8baa579f"): InvalidSignature,
+    bytes.fromhex("e55654f5"): InvalidX402BatchSettlementAddress,
     bytes.fromhex("16f00f4d"): LeafCountTooLow,
     bytes.fromhex("62b71c33"): LeafIndexTooHigh,
     bytes.fromhex("c10b763e"): LeafNotInRoot,
     bytes.fromhex("e199e110"): MaskIsZero,
+    bytes.fromhex("9fc8ba68"): MulticallInRelay,
     bytes.fromhex("e90aded4"): NonceAlreadyUsed,
+    bytes.fromhex("defb7069"): NotAuthorizedToClaim,
+    bytes.fromhex("15f969d5"): NotAuthorizedToFinalizeWithdraw,
+    bytes.fromhex("7864f008"): NotAuthorizedToRefund,
+    bytes.fromhex("f5e2237d"): NotReceiverAuthorizer,
+    bytes.fromhex("b6e48dd5"): NothingToClaim,
+    bytes.fromhex("d0d04f60"): NothingToWithdraw,
+    bytes.fromhex("9794beb9"): OnlyX402BatchSettlement,
     bytes.fromhex("08b96d34"): OrderAlreadyMade,
     bytes.fromhex("1bdf96c2"): OrderNotPaid,
     bytes.fromhex("553f8454"): OrderNotRevealed,
@@ -1607,8 +2117,16 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("e44792f1"): SummaryLengthInvalid,
     bytes.fromhex("c6856ada"): SupplyExhausted,
     bytes.fromhex("47745797"): TransferNotExact,
+    bytes.fromhex("f0b75076"): VaultTooLow,
     bytes.fromhex("056d8538"): WindowIsOpen,
     bytes.fromhex("09a1f747"): WindowIsOver,
     bytes.fromhex("e47f7b84"): WindowOutOfBounds,
+    bytes.fromhex("6d3d5764"): WithdrawAmountExceedsAvailable,
+    bytes.fromhex("f3965827"): WithdrawDelayNotElapsed,
+    bytes.fromhex("4574fab6"): WithdrawDelayOutOfRange,
+    bytes.fromhex("a2aed0f0"): WithdrawalAlreadyPending,
+    bytes.fromhex("3a0a1ca6"): WithdrawalNotPending,
+    bytes.fromhex("56316e87"): ZeroDeposit,
+    bytes.fromhex("d758525c"): ZeroRefund,
 }
 """Selector → class."""

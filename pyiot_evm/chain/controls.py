@@ -75,6 +75,11 @@ class DevnetControls:
         self.rpc("evm_mine")
         return to_int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"])  # noqa: FBT003 - JSON-RPC has no names
 
+    def set_code(self, address: Address, code: bytes) -> None:
+        """Put code at an address, whatever is there."""
+        self._need_devnet("write code")
+        self.rpc(f"{self._dialect}_setCode", str(address), to_hex(code))
+
     def set_automine(self, enabled: bool) -> None:
         """Switch between a block for each transaction and blocks only when :meth:`mine` is called."""
         self._need_devnet("choose when to mine")

@@ -4,6 +4,9 @@ Each contract is created by CREATE2 through the deterministic-deployment proxy (
 nearly every chain; where it is missing, its published keyless transaction is sent first). An address follows from the
 init code alone, so :func:`plan` knows it without a chain, and deploying twice is the same as deploying once.
 
+x402's clients have the addresses of their contracts written down: a devnet gets our channels and our collector there
+too, and Multicall3 where everybody looks for it. On other chains x402's own deployment stands there.
+
 Example:
     >>> [deployment.name for deployment in plan()][0]
     'P256Verifier'
@@ -17,7 +20,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 
-from pyiot_evm.chain.artifacts import load_artifact
+from pyiot_evm.chain.artifacts import Artifact, load_artifact
 from pyiot_evm.chain.calls import Call, to_hex, to_int
 from pyiot_evm.chain.rpc import RpcError
 from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, TransactionError
@@ -28,7 +31,17 @@ if TYPE_CHECKING:
     from pyiot_evm.chain.connection import Chain
     from pyiot_evm.chain.transactions import Account
 
-__all__ = ["CREATE2_PROXY", "Addresses", "Deployment", "check_suite", "deploy_suite", "plan"]
+__all__ = [
+    "CREATE2_PROXY",
+    "MULTICALL3",
+    "X402_CHANNELS",
+    "X402_COLLECTOR",
+    "Addresses",
+    "Deployment",
+    "check_suite",
+    "deploy_suite",
+    "plan",
+]
 
 CREATE2_PROXY: Final = Address("0x4e59b44847b379578588920cA78FbF26c0B4956C")
 """The deterministic-deployment proxy: it takes a 32-byte salt and the init code."""
@@ -43,6 +56,12 @@ PROXY_TRANSACTION: Final = bytes.fromhex(
 )
 """The published transaction (not for any one chain, before EIP-155) that creates the proxy."""
 PROXY_CODE_HASH: Final = "2fa86add0aed31f33a762c9d88e807c475bd51d0f52bd0955754b2608f7e4989"
+X402_CHANNELS: Final = Address("0x4020074e9dF2ce1deE5A9C1b5c3f541D02a10003")
+"""Where x402's clients expect the `batch-settlement` contract, on every chain."""
+X402_COLLECTOR: Final = Address("0x4020806089470a89826cB9fB1f4059150b550004")
+"""Where they expect its ERC-3009 collector."""
+MULTICALL3: Final = Address("0xcA11bde05977b3631167028862bE2a173976CA11")
+"""Where everybody expects Multicall3."""
 _PROXY_COST: Final = 100_000 * 100 * 10**9
 _SALT: Final = bytes(32)
 
@@ -51,6 +70,8 @@ _SUITE: Final[dict[str, tuple[str, ...]]] = {
     "DeviceRegistry": ("P256Verifier",),
     "SignedReadingRule": ("P256Verifier",),
     "DataMarket": (),
+    "PaymentChannels": ("P256Verifier",),
+    "ERC3009DepositCollector": ("PaymentChannels",),
     "DevDollar": (),
 }
 """Contract → whose addresses its constructor takes, in the order of deployment."""
@@ -90,6 +111,8 @@ class Addresses:
     device_registry: Address
     signed_reading_rule: Address
     data_market: Address
+    payment_channels: Address
+    deposit_collector: Address
     dev_dollar: Address
 
     @classmethod
@@ -101,6 +124,8 @@ class Addresses:
             device_registry=by_name["DeviceRegistry"],
             signed_reading_rule=by_name["SignedReadingRule"],
             data_market=by_name["DataMarket"],
+            payment_channels=by_name["PaymentChannels"],
+            deposit_collector=by_name["ERC3009DepositCollector"],
             dev_dollar=by_name["DevDollar"],
         )
 
@@ -140,6 +165,8 @@ def deploy_suite(chain: Chain, account: Account) -> Addresses:
             [item.call for item in missing], keys=[f"deploy:{item.address}" for item in missing]
         )
         account.wait_many(pending)
+    if chain.is_devnet:
+        _copy_to_known_addresses(chain)
     return check_suite(chain)
 
 
@@ -159,6 +186,29 @@ def check_suite(chain: Chain) -> Addresses:
             hint="run `pyiot deploy`, or call deploy_suite(chain, account)",
         )
     return Addresses.planned()
+
+
+def _known() -> dict[Address, tuple[str, tuple[Address, ...]]]:
+    """Return what a devnet gets at a fixed address: the contract, and its constructor's addresses."""
+    return {
+        MULTICALL3: ("Multicall3", ()),
+        X402_CHANNELS: ("PaymentChannels", (Addresses.planned().p256_verifier,)),
+        X402_COLLECTOR: ("ERC3009DepositCollector", (X402_CHANNELS,)),
+    }
+
+
+def _copy_to_known_addresses(chain: Chain) -> None:
+    """Put what x402's clients look for where they look for it; what its constructor would return is simulated."""
+    for address, (name, arguments) in _known().items():
+        artifact = load_artifact(name)
+        if artifact.matches(chain.code_at(address)):
+            continue
+        chain.set_code(address, _runtime(chain, artifact, arguments))
+
+
+def _runtime(chain: Chain, artifact: Artifact, arguments: tuple[Address, ...]) -> bytes:
+    init_code = artifact.bytecode + b"".join(bytes(12) + argument for argument in arguments)
+    return bytes.fromhex(chain.rpc("eth_call", {"data": to_hex(init_code)}, "latest")[2:])
 
 
 def _create2(init_code: bytes) -> Address:

@@ -94,6 +94,15 @@ class TransactionJournal:
             "address = ? AND state IN ('reserved', 'signed') AND nonce >= ? ORDER BY nonce", (bytes(address), first)
         )
 
+    def commitments(self, address: Address, *, first: int = 0) -> tuple[int, int]:
+        """Return how many of an account's rows wait to be mined, and the most that they can cost, in wei."""
+        rows = self._read(
+            "SELECT gas, max_fee, value FROM transactions "
+            "WHERE address = ? AND state IN ('reserved', 'signed') AND nonce >= ?",
+            (bytes(address), first),
+        )
+        return len(rows), sum(gas * max_fee + int(value) for gas, max_fee, value in rows)
+
     def mined_from(self, address: Address, first: int) -> list[Entry]:
         """Return an account's finished rows with a nonce of ``first`` or higher."""
         return self._entries(
@@ -155,7 +164,7 @@ class TransactionJournal:
         One that came too late (another thread or process was faster) is left out, and must not be sent.
         """
         stored = []
-        with self._write() as connection:
+        with self._write(durable=True) as connection:
             for attempt, number in attempts:
                 changed = connection.execute(
                     "INSERT INTO attempts SELECT ?, ?, ?, ?, ?, ?, ?, ? FROM transactions "
@@ -295,9 +304,14 @@ class TransactionJournal:
             return self._open().execute(statement, tuple(parameters)).fetchall()
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Write in one transaction; ``durable`` waits for the disk, so that not even a power failure undoes it.
+
+        Only signed attempts need that: a lost reservation was never signed, and how a row ended is on the chain.
+        """
         with self._lock:
             connection = self._open()
+            connection.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -324,7 +338,6 @@ def _open_database(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     path.chmod(0o600)
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # a nonce must not be forgotten when the power fails
     connection.execute("PRAGMA foreign_keys = ON")
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
         connection.execute("BEGIN IMMEDIATE")

@@ -65,11 +65,6 @@ class Entry:
         """Whether it still waits to be mined."""
         return self.state in {"reserved", "signed"}
 
-    @property
-    def cost_limit(self) -> int:
-        """The most that it can take from the account, in wei."""
-        return self.gas * self.offer.max_fee + self.value
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

@@ -272,7 +272,7 @@ class Account:
         return _Preflight(quote, to_int(balance), count, max(count, to_int(pending)), limits)
 
     def _check_funds(self, wanted: int, flight: _Preflight) -> None:
-        committed = sum(entry.cost_limit for entry in self.chain.journal.live(self.address, first=flight.count))
+        _, committed = self.chain.journal.commitments(self.address, first=flight.count)
         if wanted + committed > flight.balance:
             need = from_units(wanted + committed, decimals=18)
             raise TransactionError(
@@ -292,7 +292,7 @@ class Account:
 
     def _wait_for_room(self, count: int, size: int) -> None:
         end = time.monotonic() + _WAIT
-        while len(self.chain.journal.live(self.address, first=count)) + size > _WINDOW:
+        while self.chain.journal.commitments(self.address, first=count)[0] + size > _WINDOW:
             if time.monotonic() > end:
                 raise TransactionError(f"over {_WINDOW} transactions of {self.address} are pending", retryable=True)
             time.sleep(0.01)

@@ -66,10 +66,12 @@ class _Wait:
         if self.delivery.journal.take_duty(self.delivery.address, "repair", every=every):
             self.refused.update(self.delivery.repair())
 
-    def result(self, number: int) -> Receipt:
-        """Return one row's receipt, or raise what it ended with."""
-        _, raw = self.done[number]
-        entry = next(iter(self.delivery.journal.get([number])), self.done[number][0])
+    def results(self) -> list[Receipt]:
+        """Return the receipts in order, or raise what the first failure ended with."""
+        ended = {entry.id: entry for entry in self.delivery.journal.get(set(self.ids))}
+        return [self._result(ended.get(number, self.done[number][0]), self.done[number][1]) for number in self.ids]
+
+    def _result(self, entry: Entry, raw: dict[str, Any]) -> Receipt:
         receipt = Receipt.from_rpc(raw)
         if entry.state == "cancelled":
             raise TransactionError(f"{entry.function} at nonce {entry.nonce} was cancelled by {receipt.hash}")
@@ -117,7 +119,7 @@ def wait_for(delivery: Delivery, pending: Sequence[Pending], *, timeout: float, 
             wait.look()
             wait.failure = None
             if len(wait.done) == len(set(wait.ids)):
-                return [wait.result(item.id) for item in pending]
+                return wait.results()
             wait.repair(started)
         except TransportError as error:
             if not error.retryable:

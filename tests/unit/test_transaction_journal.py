@@ -74,7 +74,8 @@ def test_reserve__when_the_key_is_known__returns_its_row(journal):
 def test_reserve__when_values_are_huge__keeps_them_exactly(journal):
     entry = journal.reserve(OWNER, [intent(value=2**256 - 1)], FeeOffer(2**62, 2**61), first=2**40)[0]
     assert (entry.value, entry.offer, entry.nonce) == (2**256 - 1, FeeOffer(2**62, 2**61), 2**40)
-    assert entry.cost_limit == 21_000 * 2**62 + 2**256 - 1
+    assert journal.commitments(OWNER) == (1, 21_000 * 2**62 + 2**256 - 1)
+    assert journal.commitments(OWNER, first=2**40 + 1) == (0, 0)
 
 
 def test_reserve__when_threads_and_objects_compete__gives_each_nonce_once(journal):
