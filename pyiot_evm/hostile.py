@@ -27,7 +27,6 @@ from pyiot_evm.market.recording import record_table
 from pyiot_evm.market.rules import RuleParams
 from pyiot_evm.market.sealing import sealed_leaf
 from pyiot_evm.market.sources import TableSource, summary_of
-from pyiot_evm.market.trader import abi_offer
 from pyiot_evm.merkle import root_of
 from pyiot_evm.types import Address, Bytes32, OrderId
 
@@ -150,7 +149,7 @@ class Hostile:
             raise InputError("the machine does not sell this")
         uri = lies.pop("uri", sale.uri)
         summary = replace(Summary.decode(sale.summary), **lies)
-        call = machine.market.contract.list(abi_offer(listing.offer), uri, summary.encode())
+        call = machine.market.contract.list(listing.offer, uri, summary.encode())
         machine.market.trader.account.transact(call)
 
     def order_with_bad_mask(self, machine: Machine, listing: Listing) -> OrderId:
@@ -180,5 +179,5 @@ class Hostile:
         trader = machine.market.trader
         account, contract = trader.account, trader.contract
         account.transact(Erc20(listing.token).approve(contract.address, listing.price))
-        account.transact(contract.buy(abi_offer(listing.offer), b"", mask, *point))
+        account.transact(contract.buy(listing.offer, b"", mask, *point))
         return order_id(listing.sale_id, buyer=machine.address, mask=mask, ephemeral=point)

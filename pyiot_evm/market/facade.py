@@ -31,7 +31,7 @@ from pyiot_evm.market.references import Reference, Resolver
 from pyiot_evm.market.results import Listing, OrderView, Transaction
 from pyiot_evm.market.scan import Catalog
 from pyiot_evm.market.seller import Action, SellerLoop, SellerPolicy
-from pyiot_evm.market.trader import Trader, abi_offer, abi_resale
+from pyiot_evm.market.trader import Trader
 from pyiot_evm.market.vault import Vault
 from pyiot_evm.types import Address, OfferId, OrderId, SaleId
 
@@ -254,9 +254,9 @@ class Market:
         record = self.journal.sale(SaleId(sale))
         if record is None or record.seller != self.trader.address or record.offer is None:
             raise InputError(f"{self.trader.address} has no sale {sale}")
-        call = self.contract.cancel(abi_offer(record.offer))
+        call = self.contract.cancel(record.offer)
         if record.resale is not None:
-            call = self.contract.cancel_resale(abi_resale(record.resale))
+            call = self.contract.cancel_resale(record.resale)
         self.trader.send_once(record.sale_id, "cancel", call)
         return self._listing(self.journal.advance_sale(record.key, record.state, SaleState.CANCELLED))
 

@@ -17,7 +17,6 @@ from pyiot_evm.chain.calls import Call
 from pyiot_evm.device.typed import address_word, domain_separator, struct_hash, type_hash, typed_digest, word
 from pyiot_evm.exceptions import ConsistencyError, ContractError, InputError
 from pyiot_evm.market.locks import file_lock
-from pyiot_evm.market.trader import abi_offer, abi_resale
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -151,8 +150,8 @@ class Payments:
     def _buy_call(self, record: PurchaseRecord) -> Call[Any]:
         contract, order = self._trader.contract, (record.mask, record.ephemeral_x, record.ephemeral_y)
         if record.resale is None:
-            return contract.buy(abi_offer(record.offer), record.signature, *order)
-        return contract.buy_resale(abi_offer(record.offer), abi_resale(record.resale), record.signature, *order)
+            return contract.buy(record.offer, record.signature, *order)
+        return contract.buy_resale(record.offer, record.resale, record.signature, *order)
 
     def _allowance(self, token: Address) -> int:
         call = _call(

@@ -29,7 +29,6 @@ from pyiot_evm.market.offers import (
     blank_offer,
 )
 from pyiot_evm.market.records import SaleRecord, SaleState
-from pyiot_evm.market.trader import abi_offer
 from pyiot_evm.types import ZERO_ADDRESS, Address, Bytes32
 
 if TYPE_CHECKING:
@@ -226,5 +225,5 @@ class Publisher:
         if sale.signature:
             write_offer_file(trader.offer_path(sale.key), trader, sale)
         else:
-            trader.send_once(sale.sale_id, "list", trader.contract.list(abi_offer(offer), sale.uri, sale.summary))
+            trader.send_once(sale.sale_id, "list", trader.contract.list(offer, sale.uri, sale.summary))
         return trader.journal.advance_sale(sale.key, SaleState.PUBLISHED, SaleState.LISTED)

@@ -20,7 +20,6 @@ from pyiot_evm.market.locks import file_lock
 from pyiot_evm.market.offer_file import write_offer_file
 from pyiot_evm.market.offers import NEVER, Resale
 from pyiot_evm.market.records import PurchaseRecord, PurchaseState, SaleRecord, SaleState
-from pyiot_evm.market.trader import abi_offer, abi_resale
 from pyiot_evm.types import Address, Bytes32, OfferId, ResaleId
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class Reseller:
         if sale.signature:
             write_offer_file(trader.offer_path(sale.key), trader, sale)
         else:
-            call = trader.contract.list_resale(abi_offer(offer), abi_resale(resale), sale.uri)
+            call = trader.contract.list_resale(offer, resale, sale.uri)
             trader.send_once(sale.sale_id, "listResale", call)
         return trader.journal.advance_sale(sale.key, SaleState.PUBLISHED, SaleState.LISTED)
 

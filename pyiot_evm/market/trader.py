@@ -30,20 +30,10 @@ if TYPE_CHECKING:
     from pyiot_evm.market.verification import DisclosedLeaf
     from pyiot_evm.types import Address, OrderId
 
-__all__ = ["ORDER_STATES", "Trader", "abi_disclosure", "abi_offer", "abi_resale"]
+__all__ = ["ORDER_STATES", "Trader", "abi_disclosure"]
 
 ORDER_STATES = ("None", "Paid", "Revealed", "Settled", "Refunded")
 NO_RESALE = Resale(offer_id=OfferId(bytes(32)), holder=ZERO_ADDRESS, token=ZERO_ADDRESS, price=0, expiry=0, salt=0)
-
-
-def abi_offer(offer: Offer) -> structs.Offer:
-    """Return an offer as the contract's binding takes it."""
-    return structs.Offer(**{field.name: getattr(offer, field.name) for field in fields(offer)})
-
-
-def abi_resale(resale: Resale) -> structs.Resale:
-    """Return a resale as the contract's binding takes it."""
-    return structs.Resale(**{field.name: getattr(resale, field.name) for field in fields(resale)})
 
 
 def abi_disclosure(leaf: DisclosedLeaf) -> structs.Disclosure:
@@ -116,8 +106,8 @@ class Trader:
     def order_struct(self, offer: Offer, resale: Resale | None, order: OrderRecord | PurchaseRecord) -> structs.Order:
         """Return the contract's Order."""
         return structs.Order(
-            offer=abi_offer(offer),
-            resale=abi_resale(resale or NO_RESALE),
+            offer=offer,
+            resale=resale or NO_RESALE,
             buyer=order.buyer,
             mask=order.mask,
             ephemeral_x=order.ephemeral_x,
@@ -133,8 +123,8 @@ class Trader:
             for o in orders
         ]
         if resale is None:
-            return self.contract.settle(abi_offer(offer), rows)
-        return self.contract.settle_resale(abi_offer(offer), abi_resale(resale), rows[0])
+            return self.contract.settle(offer, rows)
+        return self.contract.settle_resale(offer, resale, rows[0])
 
     # Reading the chain
 

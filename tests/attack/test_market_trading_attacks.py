@@ -20,7 +20,6 @@ from pyiot_evm.market.catalog import Query
 from pyiot_evm.market.key_release import ContentKey
 from pyiot_evm.market.publishing import SaleTerms
 from pyiot_evm.market.records import SaleState
-from pyiot_evm.market.trader import abi_offer
 from pyiot_evm.market.vault import Vault
 from pyiot_evm.types import Bytes32, OrderId
 
@@ -119,7 +118,7 @@ def test_search__when_a_stranger_lists_garbage__goes_on(
     listing = machines.seller.sell(series, price=1, title="An honest title", serve=False)
     stranger = machines.stranger
     offer = replace(listing.offer, seller=stranger.address, salt=next(_NUMBERS))
-    stranger.market.trader.account.transact(stranger.market.contract.list(abi_offer(offer), uri, summary))
+    stranger.market.trader.account.transact(stranger.market.contract.list(offer, uri, summary))
 
     found = stranger.search(seller=stranger.address)
 
@@ -134,7 +133,7 @@ def test_search__when_a_listing_is_not_text__leaves_it_out(machines: Machines, s
     listing = machines.seller.sell(series, price=1, serve=False)
     stranger = machines.stranger
     offer = replace(listing.offer, seller=stranger.address, salt=next(_NUMBERS))
-    call = stranger.market.contract.list(abi_offer(offer), "placeholder", bytes(32))
+    call = stranger.market.contract.list(offer, "placeholder", bytes(32))
     broken = replace(call, data=call.data.replace(b"placeholder", b"\xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8\xf7\xf6\xf5"))
     stranger.market.trader.account.transact(broken)
 
