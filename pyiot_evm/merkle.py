@@ -86,13 +86,19 @@ class RootBuilder:
 
     def add(self, leaf_hash: bytes) -> None:
         """Append the hash of the next leaf."""
-        size = self.size
-        self.size = size + 1
-        node = leaf_hash
-        while size & 1:
-            node = self._digest(b"\x01" + self._peaks.pop() + node)
-            size >>= 1
-        self._peaks.append(node)
+        self.extend((leaf_hash,))
+
+    def extend(self, leaf_hashes: Iterable[bytes]) -> None:
+        """Append the hashes of the next leaves."""
+        digest, peaks, size = self._digest, self._peaks, self.size
+        for leaf_hash in leaf_hashes:
+            node, rest = leaf_hash, size
+            while rest & 1:
+                node = digest(b"\x01" + peaks.pop() + node)
+                rest >>= 1
+            peaks.append(node)
+            size += 1
+        self.size = size
 
     def root(self) -> bytes:
         """Return the root of the leaves added so far."""
@@ -151,8 +157,7 @@ class MerkleTree:
 def root_of(leaf_hashes: Iterable[bytes], tree_hash: TreeHash = KECCAK) -> bytes:
     """Return the root over a stream of leaf hashes."""
     builder = RootBuilder(tree_hash)
-    for leaf_hash in leaf_hashes:
-        builder.add(leaf_hash)
+    builder.extend(leaf_hashes)
     return builder.root()
 
 

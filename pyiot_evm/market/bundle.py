@@ -34,7 +34,7 @@ from pyiot_evm.market.documents import OFFER_FIELDS, hex_text, read_fields, read
 from pyiot_evm.market.fetch import FetchPolicy, fetch, open_local
 from pyiot_evm.market.metadata import Kind, Metadata, strict_json
 from pyiot_evm.market.offers import Offer, offer_id
-from pyiot_evm.market.sealing import MAX_LEAF_SIZE, sealed_leaf
+from pyiot_evm.market.sealing import MAX_LEAF_SIZE, sealed_leaves
 from pyiot_evm.merkle import proof_of, root_of
 from pyiot_evm.types import Address, OfferId
 
@@ -49,7 +49,7 @@ MAGIC: Final = b"\x89pyiot\r\n"
 FORMAT: Final = 1
 PREAMBLE_SIZE: Final = 16
 HASH_SIZE: Final = 32
-_READ_SIZE: Final = 1 << 18
+_READ_SIZE: Final = 1 << 16
 _HEADER_KEYS: Final = {
     "format", "chainId", "market", "kind", "leafSize", "lastLeafSize", "offer", "ruleParams", "metadata"
 }  # fmt: skip
@@ -273,21 +273,32 @@ class Bundle:
         Raises:
             TransportError: The file was cut off since it was opened.
         """
+        for batch in self.batches(first):
+            yield from batch
+
+    def batches(self, first: int = 0) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Yield the leaves of :meth:`records`, many at a time.
+
+        Raises:
+            TransportError: The file was cut off since it was opened.
+        """
         stride = HASH_SIZE + self.header.leaf_size
-        batch = max(1, _READ_SIZE // stride)
+        count = max(1, _READ_SIZE // stride)
         last = len(self) - 1
-        for start in range(first, last, batch):
-            count = min(batch, last - start)
-            block = self._read(self._body + start * stride, count * stride)
-            for offset in range(0, count * stride, stride):
-                yield block[offset : offset + HASH_SIZE], block[offset + HASH_SIZE : offset + stride]
+        for start in range(first, last, count):
+            end = min(start + count, last)
+            block = self._read(self._body + start * stride, (end - start) * stride)
+            offsets = range(0, len(block), stride)
+            yield [(block[at : at + HASH_SIZE], block[at + HASH_SIZE : at + stride]) for at in offsets]
         if first <= last:
-            yield self.leaf(last)
+            yield [self.leaf(last)]
 
     def sealed_leaves(self) -> Iterator[bytes]:
         """Yield the tree's leaf hashes in order."""
-        for index, (leaf_hash, sealed) in enumerate(self.records()):
-            yield sealed_leaf(index, sealed, leaf_hash)
+        index = 0
+        for batch in self.batches():
+            yield from sealed_leaves(batch, first=index)
+            index += len(batch)
 
     def sealed_root(self) -> bytes:
         """Return the root that the leaves really have; reads the whole file."""

@@ -24,7 +24,9 @@ Example:
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pyiot_evm.exceptions import InputError, VerificationError
@@ -38,15 +40,15 @@ from pyiot_evm.market.sealing import (
     chunk_count,
     chunks_of,
     last_chunk_leaf_size,
-    seal_leaves,
-    sealed_leaf,
+    seal_batches,
+    sealed_leaves,
     unseal_leaves,
 )
 from pyiot_evm.merkle import RootBuilder
 from pyiot_evm.types import ZERO_ADDRESS, Address, Bytes32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pyiot_evm.market.bundle import Bundle
@@ -64,11 +66,10 @@ __all__ = [
     "unseal_file",
 ]
 
-if TYPE_CHECKING:
-    Progress = Callable[[int, int], None]
-    """Called now and then with the number of leaves that are done and the number of all."""
+Progress = Callable[[int, int], None]
+"""Called now and then with the number of leaves that are done and the number of all."""
 
-_PROGRESS_STEP = 1024
+_WRITE_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,15 +230,12 @@ def _write(
     count, builder = header.offer.leaf_count, RootBuilder()
     with atomic_file(target) as file:
         file.write(header.encode())
-        for index, (leaf_hash, sealed) in enumerate(seal_leaves(key, leaves)):
-            if len(sealed) != (header.leaf_size if index < count - 1 else header.last_leaf_size):
-                raise InputError(
-                    f"leaf {index} of {count} has {len(sealed)} bytes: the data changed while it was sealed"
-                )
-            builder.add(sealed_leaf(index, sealed, leaf_hash))
-            file.write(leaf_hash + sealed)
-            if progress is not None and not index % _PROGRESS_STEP:
-                progress(index, count)
+        for first, batch in seal_batches(key, leaves):
+            _check_sizes(header, first, batch)
+            builder.extend(sealed_leaves(batch, first=first))
+            file.write(b"".join([part for record in batch for part in record]))
+            if progress is not None:
+                progress(first, count)
         if builder.size != count:
             raise InputError(f"there are {builder.size} leaves, not {count}: the data changed while it was sealed")
         offer = replace(header.offer, sealed_root=Bytes32(builder.root()))
@@ -248,6 +246,15 @@ def _write(
     return offer
 
 
+def _check_sizes(header: BundleHeader, first: int, batch: Sequence[tuple[bytes, bytes]]) -> None:
+    last = header.offer.leaf_count - 1
+    for index, (_, sealed) in enumerate(batch, first):
+        if len(sealed) != (header.leaf_size if index < last else header.last_leaf_size):
+            raise InputError(
+                f"leaf {index} of {last + 1} has {len(sealed)} bytes: the data changed while it was sealed"
+            )
+
+
 def rooted_records(bundle: Bundle, progress: Progress | None = None) -> Iterator[tuple[bytes, bytes]]:
     """Yield ``(h, c)`` of every leaf, and check at the end that they lie under the offer's root.
 
@@ -255,11 +262,11 @@ def rooted_records(bundle: Bundle, progress: Progress | None = None) -> Iterator
         VerificationError: They do not: the file is not the one that was sold.
     """
     builder, count = RootBuilder(), len(bundle)
-    for index, (leaf_hash, sealed) in enumerate(bundle.records()):
-        builder.add(sealed_leaf(index, sealed, leaf_hash))
-        if progress is not None and not index % _PROGRESS_STEP:
-            progress(index, count)
-        yield leaf_hash, sealed
+    for batch in bundle.batches():
+        if progress is not None:
+            progress(builder.size, count)
+        builder.extend(sealed_leaves(batch, first=builder.size))
+        yield from batch
     if builder.root() != bundle.offer.sealed_root:
         raise VerificationError(
             f"the leaves have the root 0x{builder.root().hex()}, not the offer's {bundle.offer.sealed_root}",
@@ -285,8 +292,9 @@ def unseal_file(bundle: Bundle, key: ContentKey, target: Path, progress: Progres
     if bundle.header.kind != "blob":
         raise InputError("the bundle holds readings, not a file")
     with atomic_file(target) as file:
-        for plain in unseal_leaves(key, rooted_records(bundle, progress)):
-            file.write(plain[SALT_SIZE:])
+        leaves = unseal_leaves(key, rooted_records(bundle, progress))
+        while batch := list(islice(leaves, _WRITE_BATCH)):
+            file.write(b"".join([leaf[SALT_SIZE:] for leaf in batch]))
 
 
 def unseal_bytes(bundle: Bundle, key: ContentKey, *, limit: int = 1 << 30) -> bytes:

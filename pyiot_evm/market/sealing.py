@@ -48,8 +48,10 @@ __all__ = [
     "decrypt_leaves",
     "last_chunk_leaf_size",
     "open_leaf",
+    "seal_batches",
     "seal_leaves",
     "sealed_leaf",
+    "sealed_leaves",
     "unseal_leaves",
 ]
 
@@ -60,7 +62,7 @@ MAX_LEAF_SIZE = 4096
 
 _BLOCK = 32
 _COUNTERS = tuple(counter.to_bytes(32, "big") for counter in range(MAX_LEAF_SIZE // _BLOCK))
-_BATCH = 64
+_BATCH = 16  # leaves whose blocks of keystream stay in the processor's cache; 64 take 6 % longer
 _READ_SIZE = 64 * CHUNK_SIZE
 _SMALL = 2048
 _SALT_LABEL = b"pyiot blob salt 1"
@@ -86,6 +88,19 @@ def sealed_leaf(index: int, sealed: bytes, leaf_hash: bytes) -> bytes:
         leaf_hash: ``h``, 32 bytes.
     """
     return keccak256(_ZERO_WORD + index.to_bytes(32, "big") + keccak256(sealed) + leaf_hash)
+
+
+def sealed_leaves(records: Iterable[tuple[bytes, bytes]], *, first: int = 0) -> list[bytes]:
+    """Return the hashes that stand for neighbouring sealed leaves in the tree.
+
+    Args:
+        records: ``(h, c)`` of each leaf.
+        first: The index of the first leaf.
+    """
+    return [
+        keccak256(_ZERO_WORD + index.to_bytes(32, "big") + keccak256(sealed) + leaf_hash)
+        for index, (leaf_hash, sealed) in enumerate(records, first)
+    ]
 
 
 def open_leaf(seal_key: bytes, index: int, sealed: bytes) -> bytes:
@@ -115,12 +130,24 @@ def seal_leaves(key: ContentKey, leaves: Iterable[bytes], *, first: int = 0) -> 
     Raises:
         InputError: A leaf is empty or larger than 4,096 bytes.
     """
+    for _, batch in seal_batches(key, leaves, first=first):
+        yield from batch
+
+
+def seal_batches(
+    key: ContentKey, leaves: Iterable[bytes], *, first: int = 0
+) -> Iterator[tuple[int, list[tuple[bytes, bytes]]]]:
+    """Seal leaves as :func:`seal_leaves` does, many at a time.
+
+    Yields:
+        The index of each batch's first leaf, and ``(h, c)`` of its leaves.
+    """
     seal_key, index, source = key.seal_key, first, iter(leaves)
     while batch := list(islice(source, _BATCH)):
-        for plain in batch:
-            if not 0 < len(plain) <= MAX_LEAF_SIZE:
-                raise InputError(f"a leaf has 1 to {MAX_LEAF_SIZE} bytes, not {len(plain)}")
-        yield from zip(map(keccak256, batch), _crypt(seal_key, index, batch), strict=True)
+        sizes = set(map(len, batch))
+        if min(sizes) < 1 or max(sizes) > MAX_LEAF_SIZE:
+            raise InputError(f"a leaf has 1 to {MAX_LEAF_SIZE} bytes, not {min(sizes) and max(sizes)}")
+        yield index, list(zip(map(keccak256, batch), _crypt(seal_key, index, batch), strict=True))
         index += len(batch)
 
 
@@ -200,15 +227,12 @@ def chunks_of(key: ContentKey, source: BinaryIO) -> Iterator[bytes]:
         rest += piece
         whole = len(rest) - len(rest) % CHUNK_SIZE
         for start in range(0, whole, CHUNK_SIZE):
-            yield _salt(salt_key, index) + rest[start : start + CHUNK_SIZE]
+            salt = sha256(salt_key + index.to_bytes(8, "big")).digest()[:SALT_SIZE]
+            yield salt + rest[start : start + CHUNK_SIZE]
             index += 1
         rest = rest[whole:]
     if rest:
-        yield _salt(salt_key, index) + rest
-
-
-def _salt(salt_key: bytes, index: int) -> bytes:
-    return sha256(salt_key + index.to_bytes(8, "big")).digest()[:SALT_SIZE]
+        yield sha256(salt_key + index.to_bytes(8, "big")).digest()[:SALT_SIZE] + rest
 
 
 def _crypt(seal_key: bytes, first: int, texts: Sequence[bytes]) -> list[bytes]:
