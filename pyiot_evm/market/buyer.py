@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pyiot_evm.chain.contract_errors import WindowIsOpen
 from pyiot_evm.exceptions import BudgetError, ContractError, InputError, TransactionError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, recover
 from pyiot_evm.market.offers import order_id
@@ -163,11 +164,12 @@ class Buyer:
             bundle = str(self._check(target))
         else:
             bundle = newest.bundle
+        now = trader.now()  # asked before the journal is locked
         return trader.journal.open_purchase(
             target.sale_id,
             trader.address,
             may_follow=lambda last: _may_follow(last, again=again),
-            make=lambda attempt: self._draft(target, attempt, bundle),
+            make=lambda attempt: self._draft(target, attempt, bundle, now=now),
         )
 
     def _check(self, target: Target) -> Path:
@@ -182,7 +184,7 @@ class Buyer:
         self._payments.check_funds(target)
         return self._inspector.fetch(target)
 
-    def _draft(self, target: Target, attempt: int, bundle: str) -> PurchaseRecord:
+    def _draft(self, target: Target, attempt: int, bundle: str, *, now: int) -> PurchaseRecord:
         trader = self._trader
         ephemeral = self._ephemeral(target.sale_id, attempt)
         mask = mask_of(self._whom(target.sale_id), (target.offer.key_x, target.offer.key_y), ephemeral)
@@ -197,7 +199,7 @@ class Buyer:
             mask=mask,
             ephemeral_x=ephemeral.point[0],
             ephemeral_y=ephemeral.point[1],
-            created_at=trader.now(),
+            created_at=now,
             block=target.block,
             signature=target.signature,
             uri=target.uri,
@@ -214,7 +216,7 @@ class Buyer:
         }
         attempt = 0
         while paid and attempt < len(paid) + _RECOVERED_ATTEMPTS:
-            record = self._draft(target, attempt, "")
+            record = self._draft(target, attempt, "", now=trader.now())
             found = record.order_id in paid
             paid.discard(record.order_id)
             state = PurchaseState.PAID if found else PurchaseState.ABANDONED
@@ -257,7 +259,10 @@ class Buyer:
         if state == "None":  # a reorganisation took the payment back
             return trader.journal.advance_purchase(record.order_id, PurchaseState.DRAFTED, PurchaseState.PAID)
         if trader.now() >= deadline + self._policy.refund_grace:
-            return self.refund(record)
+            try:
+                return self.refund(record)
+            except WindowIsOpen:  # the next block's time is not what this machine's clock says
+                return record
         return record
 
     def _take_key(self, record: PurchaseRecord, deadline: int) -> PurchaseRecord:

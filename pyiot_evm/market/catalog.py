@@ -50,7 +50,9 @@ CREATE INDEX IF NOT EXISTS entries_by_block ON entries (block, position);
 CREATE TABLE IF NOT EXISTS cancellations (sale_id TEXT PRIMARY KEY, block INTEGER NOT NULL) STRICT;
 CREATE VIEW IF NOT EXISTS listings AS SELECT *, EXISTS (
     SELECT 1 FROM cancellations WHERE cancellations.sale_id = entries.sale_id
-  ) AS cancelled FROM entries WHERE NOT EXISTS (
+  ) AS cancelled, (
+    SELECT MIN(block) FROM entries AS first WHERE first.sale_id = entries.sale_id
+  ) AS first_block FROM entries WHERE NOT EXISTS (
     SELECT 1 FROM entries AS later
     WHERE later.sale_id = entries.sale_id AND (later.block, later.position) > (entries.block, entries.position)
   );
@@ -73,7 +75,8 @@ class CatalogEntry:
         price: In base units of ``token``.
         expiry: Unix seconds from which on nobody can buy.
         uri: Where the bundle is said to lie. Hostile until opened with a policy.
-        block: Where it was listed.
+        block: Where it was listed, the last time.
+        first_block: Where it was listed first: no order of it lies in an earlier block.
         cancelled: Whether its seller took it back.
     """
 
@@ -93,6 +96,7 @@ class CatalogEntry:
     offer: Offer
     resale: Resale | None
     block: int
+    first_block: int
     cancelled: bool
 
     @property
@@ -305,6 +309,7 @@ def _entry(row: sqlite3.Row) -> CatalogEntry:
         offer=offer,
         resale=resale,
         block=row["block"],
+        first_block=row["first_block"],
         cancelled=bool(row["cancelled"]),
     )
 

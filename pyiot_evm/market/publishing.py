@@ -136,8 +136,11 @@ class Publisher:
         with file_lock(trader.bundles / f".{request.hex()[:32]}.lock"):
             newest = trader.journal.newest_sale(request)
             expired = newest is not None and newest.offer is not None and trader.now() >= newest.offer.expiry
+            now, block = trader.now(), trader.chain.block_number()  # asked before the journal is locked
             sale = trader.journal.open_sale(
-                request, again=again or expired, make=lambda number: self._draft(request, number, terms)
+                request,
+                again=again or expired,
+                make=lambda number: self._draft(request, number, terms, now=now, block=block),
             )
             if sale.state is SaleState.DRAFTED:
                 sale = self._seal(sale, source, terms)
@@ -162,7 +165,9 @@ class Publisher:
         }
         return Bytes32(keccak256(canonical_json(document)))
 
-    def _draft(self, request: Bytes32, number: int, terms: SaleTerms) -> tuple[SaleRecord, bytes]:
+    def _draft(
+        self, request: Bytes32, number: int, terms: SaleTerms, *, now: int, block: int
+    ) -> tuple[SaleRecord, bytes]:
         key, trader = ContentKey.create(), self._trader
         point = key.point[0].to_bytes(32, "big") + key.point[1].to_bytes(32, "big")
         record = SaleRecord(
@@ -174,8 +179,8 @@ class Publisher:
             state=SaleState.DRAFTED,
             terms=terms.document(),
             point=point,
-            created_at=trader.now(),
-            block=trader.chain.block_number(),
+            created_at=now,
+            block=block,
         )
         return record, trader.vault.encrypt(bytes(key), label=point)
 

@@ -87,7 +87,7 @@ class Resolver:
 
 
 def _target_of_entry(entry: CatalogEntry) -> Target:
-    return Target(entry.sale_id, entry.offer, entry.resale, b"", entry.uri, entry.block, entry)
+    return Target(entry.sale_id, entry.offer, entry.resale, b"", entry.uri, entry.first_block, entry)
 
 
 def is_id(reference: str | Path) -> bool:

@@ -69,10 +69,12 @@ class Reseller:
         bought = self._purchase(offer_id)
         request = self._request(offer_id, terms)
         with file_lock(trader.bundles / f".{request.hex()[:32]}.lock"):
+            over = self._is_over(trader.journal.newest_sale(request))
+            now, block = trader.now(), trader.chain.block_number()  # asked before the journal is locked
             sale = trader.journal.open_sale(
                 request,
-                again=self._is_over(trader.journal.newest_sale(request)),
-                make=lambda number: self._draft(request, number, bought, terms),
+                again=over,
+                make=lambda number: self._draft(request, number, bought, terms, now=now, block=block),
             )
             if sale.state is SaleState.SEALED:
                 if terms.bundle_url:
@@ -111,9 +113,9 @@ class Reseller:
         return Bytes32(keccak256(canonical_json(document)))
 
     def _draft(
-        self, request: Bytes32, number: int, bought: PurchaseRecord, terms: ResaleTerms
+        self, request: Bytes32, number: int, bought: PurchaseRecord, terms: ResaleTerms, *, now: int, block: int
     ) -> tuple[SaleRecord, bytes]:
-        trader, offer, now = self._trader, bought.offer, self._trader.now()
+        trader, offer = self._trader, bought.offer
         resale = Resale(
             offer_id=trader.offer_id(offer),
             holder=trader.address,
@@ -134,7 +136,7 @@ class Reseller:
             terms=_document(terms),
             point=point,
             created_at=now,
-            block=trader.chain.block_number(),
+            block=block,
             sale_id=sale_id,
             offer=offer,
             resale=resale,

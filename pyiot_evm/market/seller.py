@@ -217,25 +217,34 @@ class SellerLoop:
     # Paid orders
 
     def _answer(self, orders: list[OrderRecord], sales: dict[object, SaleRecord], now: int) -> list[Action]:
+        """Answer each order by itself: one that cannot be answered must not stop the others."""
         confirmed = self._confirmed(orders)
         actions = []
         for order in orders:
-            sale = sales[order.sale_id]
-            decision = order.decision
-            if decision is None:
-                if order.order_id not in confirmed:
-                    continue
-                decision = self._trader.journal.decide(order.order_id, self._judge(order, sale))
-            if decision == "refund":
-                actions.append(self._end(order, sale, "refund"))
-            elif now + self._policy.reveal_margin < order.deadline:
-                if order.order_id in confirmed:
-                    actions.append(self._end(order, sale, "reveal"))
-            elif order.order_id not in self._late:
-                self._late.add(order.order_id)
-                _log.warning("order %s is too close to its deadline to be revealed", order.order_id)
-                actions.append(Action("late", order.order_id))
+            try:
+                action = self._answer_one(order, sales[order.sale_id], now, is_confirmed=order.order_id in confirmed)
+            except TransportError:
+                raise
+            except PyIotEvmError as error:
+                _log.warning("order %s cannot be answered: %s", order.order_id, error)
+                action = Action("failed", order.order_id, error=error)
+            if action is not None:
+                actions.append(action)
         return actions
+
+    def _answer_one(self, order: OrderRecord, sale: SaleRecord, now: int, *, is_confirmed: bool) -> Action | None:
+        decision = order.decision
+        if decision is None and is_confirmed:
+            decision = self._trader.journal.decide(order.order_id, self._judge(order, sale))
+        if decision == "refund":
+            return self._end(order, sale, "refund")
+        if now + self._policy.reveal_margin < order.deadline:
+            return self._end(order, sale, "reveal") if is_confirmed else None
+        if order.order_id in self._late:
+            return None
+        self._late.add(order.order_id)
+        _log.warning("order %s is too close to its deadline to be revealed", order.order_id)
+        return Action("late", order.order_id)
 
     def _confirmed(self, orders: list[OrderRecord]) -> set[OrderId]:
         depth = self._policy.confirmations
