@@ -45,6 +45,7 @@ Topics = Sequence[bytes | Sequence[bytes] | None]
 """A log filter: for each position one topic, several (any of them) or ``None`` (whatever)."""
 
 _DEVNET_CLIENTS: Final = ("anvil", "hardhat")
+_DEVNET_IDS: Final = frozenset({1337, 31337})
 _SAFE_CONFIRMATIONS: Final = 12
 _LOG_SPAN: Final = 10_000
 
@@ -81,7 +82,7 @@ class Chain(DevnetControls):
         self.genesis = Bytes32(genesis["hash"])
         self.network = f"{self.chain_id}-{self.genesis.hex()[:8]}"
         self.client = str(name)
-        self.is_devnet = self.client.lower().startswith(_DEVNET_CLIENTS)
+        self.is_devnet = _is_devnet(self.client, self.chain_id, client)
         self.confirmations = (0 if self.is_devnet else _SAFE_CONFIRMATIONS) if confirmations is None else confirmations
         self._token = Address(token) if token is not None else None
         self._tokens: dict[Address, TokenInfo] = {}
@@ -365,6 +366,11 @@ def transaction_object(call: Call[Any], sender: Address | None) -> dict[str, str
     if call.value:
         item["value"] = to_hex(call.value)
     return item
+
+
+def _is_devnet(name: str, chain_id: int, client: RpcClient) -> bool:
+    """Whether this is a node to play with: by its name, and by its chain id or its place, so that no name is enough."""
+    return name.lower().startswith(_DEVNET_CLIENTS) and (chain_id in _DEVNET_IDS or client.is_local)
 
 
 def _running_devnet(home: Home) -> str:

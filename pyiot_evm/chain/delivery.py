@@ -45,6 +45,7 @@ _KINDS: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
         "never",
         (
             "intrinsic gas",
+            "requires at least",
             "gas limit",
             "exceeds the limit",
             "initcode",

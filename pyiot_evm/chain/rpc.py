@@ -103,6 +103,11 @@ class RpcClient:
     def __repr__(self) -> str:
         return f"RpcClient({_public(self.url)!r})"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the node is on this machine."""
+        return self._host in {"127.0.0.1", "::1", "localhost"}
+
     def call(self, method: str, params: Sequence[Any] = ()) -> Any:
         """Send one request and return its result.
 

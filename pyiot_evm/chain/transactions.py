@@ -106,6 +106,7 @@ class Account:
         self._fees = fees
         self._delivery = Delivery(chain, signer, self.address, fees)
         self._recovered = False
+        self._unheard = False
 
     def __repr__(self) -> str:
         return f"<Account {self.address} on {self.chain.network}>"
@@ -176,7 +177,6 @@ class Account:
     def resume(self) -> list[Pending]:
         """Take up whatever of this key was signed or reserved and is not mined: settle, repair, send again."""
         live = self.chain.journal.live(self.address)
-        self._recovered = True
         if not live:
             return []
         self._delivery.settle(live, confirmations=self.chain.confirmations)
@@ -204,12 +204,13 @@ class Account:
     # --- below ---
 
     def _recover(self) -> None:
-        """Once for each object: look after rows that an earlier process left behind."""
+        """Look after rows that an earlier process left behind, once; and after what the node did not hear of."""
         if self._recovered:
             return
-        self._recovered = True
-        if any(time.time() - entry.updated > _RECOVER_AFTER for entry in self.chain.journal.live(self.address)):
+        live = self.chain.journal.live(self.address)
+        if self._unheard or any(time.time() - entry.updated > _RECOVER_AFTER for entry in live):
             self.resume()
+        self._recovered, self._unheard = True, False
 
     def _prepare(
         self, calls: Sequence[Call[Any]], keys: Sequence[str | None], gas: int | None
@@ -322,6 +323,7 @@ class Account:
                 refused |= self._delivery.send([item for item in waiting if item.entry_id in early])
         except TransportError as error:
             _log.warning("%s: signed and journalled, but the node does not answer: %s", self.address, error)
+            self._recovered, self._unheard = False, True
             return
         self._raise_refusals(by_id, refused, quote)
 

@@ -300,6 +300,29 @@ def test_transact__when_two_processes_are_killed_again_and_again__pays_exactly_o
     assert (devnet.balance(payee), sent(devnet, signer.address)) == (4, 4)
 
 
+def test_send__when_the_node_did_not_hear_of_an_earlier_one__tells_it_again(devnet, proxy, account, payee):
+    proxy.faults[SEND] = ["drop-request"] * 4
+    account.send(gift(payee), key="unheard")
+    assert sent(devnet, account.address) == 0
+    account.send(gift(payee), key="next")
+    assert (devnet.balance(payee), sent(devnet, account.address)) == (2, 2)
+
+
+def test_connect__when_a_distant_node_calls_itself_a_devnet__is_not_believed(devnet, tmp_path, monkeypatch):
+    from pyiot_evm.chain.rpc import RpcClient
+
+    real = RpcClient.batch
+
+    def lie(client, requests):
+        answers = real(client, requests)
+        return ["0x1", *answers[1:]] if requests[0][0] == "eth_chainId" else answers
+
+    monkeypatch.setattr(RpcClient, "batch", lie)
+    monkeypatch.setattr(RpcClient, "is_local", False)
+    with connect(devnet.url, home=tmp_path) as chain:
+        assert (chain.client[:5], chain.chain_id, chain.is_devnet, chain.confirmations) == ("anvil", 1, False, 12)
+
+
 def test_wait__when_it_times_out__says_what_the_node_says(devnet, proxy, account, payee):
     proxy.faults[SEND] = [{"code": -32000, "message": "txpool is full"}] * 1000
     pending = account.send(gift(payee))

@@ -50,7 +50,7 @@ def manual(devnet):
     yield devnet
     devnet.set_automine(True)
     devnet.mine()
-    devnet.rpc("anvil_setNextBlockBaseFeePerGas", to_hex(GWEI))
+    devnet.rpc("hardhat_setNextBlockBaseFeePerGas", to_hex(GWEI))
     devnet.mine()
 
 
@@ -227,7 +227,7 @@ def test_wait__when_the_fee_is_too_low__replaces_it_by_higher_fees(manual, payee
     hasty = manual.account(LocalSigner.create(), fees=FeePolicy(stuck_after=0.2))
     manual.fund(hasty, ether=10)
     pending = hasty.send(gift(payee), key="slow")
-    manual.rpc("anvil_setNextBlockBaseFeePerGas", to_hex(40 * GWEI))
+    manual.rpc("hardhat_setNextBlockBaseFeePerGas", to_hex(40 * GWEI))
     manual.mine()
     with pytest.raises(TransactionError, match="not mined within") as caught:
         pending.wait(timeout=1)
@@ -246,7 +246,7 @@ def test_wait__when_the_fee_cap_is_reached__stops_raising_and_says_so(manual, pa
     capped = manual.account(LocalSigner.create(), fees=FeePolicy(stuck_after=0.1, max_fee_per_gas=4 * GWEI))
     manual.fund(capped, ether=10)
     pending = capped.send(gift(payee))
-    manual.rpc("anvil_setNextBlockBaseFeePerGas", to_hex(40 * GWEI))
+    manual.rpc("hardhat_setNextBlockBaseFeePerGas", to_hex(40 * GWEI))
     manual.mine()
     with pytest.raises(TransactionError, match="not mined within"):
         pending.wait(timeout=2)
@@ -255,7 +255,7 @@ def test_wait__when_the_fee_cap_is_reached__stops_raising_and_says_so(manual, pa
     assert len(caplog.records) == 1, "a standing fact is told once"
     with pytest.raises(TransactionError, match="the cap is 4000000000"):
         capped.send(gift(payee))
-    manual.rpc("anvil_setNextBlockBaseFeePerGas", to_hex(GWEI))
+    manual.rpc("hardhat_setNextBlockBaseFeePerGas", to_hex(GWEI))
     manual.set_automine(True)
     manual.mine()
     assert pending.wait(timeout=20).status == 1
@@ -263,7 +263,7 @@ def test_wait__when_the_fee_cap_is_reached__stops_raising_and_says_so(manual, pa
 
 def test_wait__when_the_node_dropped_it__sends_it_again(manual, account, payee):
     pending = account.send(gift(payee))
-    manual.rpc("anvil_dropTransaction", str(pending.hash))
+    manual.rpc("hardhat_dropTransaction", str(pending.hash))
     assert manual.rpc("eth_getTransactionByHash", str(pending.hash)) is None
     manual.set_automine(True)
     assert pending.wait(timeout=20).hash == pending.hash
@@ -300,10 +300,10 @@ def test_wait__when_another_wallet_used_the_nonce__moves_on_to_a_new_one(manual,
     with connect(manual.url, home=tmp_path) as elsewhere:  # the same key, another journal: another machine
         manual.mine()
         foreign = elsewhere.account(account.signer).send(gift(payee, 100))
-        manual.rpc("anvil_dropTransaction", str(foreign.hash))
+        manual.rpc("hardhat_dropTransaction", str(foreign.hash))
         ours = account.send(gift(payee, 5), key="ours")
         assert (foreign.nonce, ours.nonce) == (0, 0)
-        manual.rpc("anvil_dropTransaction", str(ours.hash))
+        manual.rpc("hardhat_dropTransaction", str(ours.hash))
         raw = elsewhere.journal.attempts([foreign.id])[foreign.id][0].raw
         manual.rpc("eth_sendRawTransaction", to_hex(raw))
         manual.set_automine(True)
