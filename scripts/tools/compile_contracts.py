@@ -1,9 +1,11 @@
 """Compile contracts/ with py-solc-x and the pinned npm compiler into artifacts.
 
 The contracts of the suite go to pyiot_evm/contracts/artifacts/NAME.json (committed, shipped in the wheel), everything
-else that can be deployed (mocks) to .build/artifacts/NAME.json. Nothing is compiled when no source has changed.
+else that can be deployed (mocks, for tests) to .build/artifacts/NAME.json. An artifact carries the hash of each source
+that it was made from, so nothing is compiled where the committed ones are what the sources say.
 
-    python scripts/tools/compile_contracts.py            compile what changed
+    python scripts/tools/compile_contracts.py            compile where an artifact of the suite is out of date
+    python scripts/tools/compile_contracts.py --all      the mocks too
     python scripts/tools/compile_contracts.py --check    compile again, write nothing, fail when an artifact differs
 """
 
@@ -17,6 +19,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from pyiot_evm.hashing import keccak256
+
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "pyiot_evm" / "contracts" / "artifacts"
 BUILT = ROOT / ".build" / "artifacts"
@@ -24,7 +28,17 @@ SOLC = ROOT / "scripts" / "tools" / "solc.js"
 OPENZEPPELIN = "@openzeppelin/contracts"
 
 # The contracts that a chain gets, and the outside interfaces that the SDK speaks.
-SUITE = ("DataMarket", "DeviceRegistry", "DevDollar", "P256Verifier", "SignedReadingRule")
+SUITE = (
+    "DataMarket",
+    "DeviceRegistry",
+    "DevDollar",
+    "ERC3009DepositCollector",
+    "P256Verifier",
+    "PaymentChannels",
+    "SignedReadingRule",
+)
+# What only a devnet gets, at addresses that its users have written down.
+DEVNET = ("Multicall3",)
 INTERFACES = ("IERC1271", "IERC20Metadata")
 
 
@@ -46,10 +60,27 @@ def sources() -> dict[str, str]:
 
 def fingerprint(texts: dict[str, str]) -> str:
     """Return a hash over the sources, the settings and the locked packages: what the output depends on."""
-    digest = hashlib.sha256(json.dumps([texts, compiler_settings(), SUITE]).encode())
+    digest = hashlib.sha256(json.dumps([texts, compiler_settings(), SUITE, DEVNET]).encode())
     digest.update((ROOT / "package-lock.json").read_bytes())
     digest.update(SOLC.read_bytes())
     return digest.hexdigest()
+
+
+def settings_hash() -> str:
+    """Return a hash over the compiler's version and its settings."""
+    lock = json.loads((ROOT / "package-lock.json").read_text())
+    version = lock["packages"]["node_modules/solc"]["version"]
+    return hashlib.sha256(json.dumps([version, compiler_settings()]).encode()).hexdigest()
+
+
+def is_current(name: str) -> bool:
+    """Return whether the artifact of a contract was made from the sources and settings that stand in the tree."""
+    text = _read(SHIPPED / f"{name}.json")
+    artifact = json.loads(text) if text else {}
+    return artifact.get("settingsHash") == settings_hash() and all(
+        (ROOT / unit).is_file() and "0x" + keccak256((ROOT / unit).read_bytes()).hex() == digest
+        for unit, digest in artifact["sources"].items()
+    )
 
 
 def compile_all(texts: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -92,13 +123,14 @@ def artifact_of(name: str, unit: str, contract: dict[str, Any]) -> dict[str, Any
     """Return the part of the compiler's output that is kept."""
     evm = contract["evm"]
     source_hashes = json.loads(contract["metadata"])["sources"] if contract["metadata"] else {}
+    hashes = {source: entry["keccak256"] for source, entry in sorted(source_hashes.items())}
     layout = contract.get("storageLayout") or {}
     return {
         "contractName": name,
         "sourceName": unit,
-        "sourceHash": hashlib.sha256(
-            json.dumps({k: v["keccak256"] for k, v in source_hashes.items()}, sort_keys=True).encode()
-        ).hexdigest(),
+        "sourceHash": hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest(),
+        "sources": hashes,
+        "settingsHash": settings_hash(),
         "abi": contract["abi"],
         "bytecode": "0x" + evm["bytecode"]["object"],
         "deployedBytecode": "0x" + evm["deployedBytecode"]["object"],
@@ -116,14 +148,15 @@ def render(artifact: dict[str, Any]) -> str:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="compile the mocks too")
     parser.add_argument("--check", action="store_true", help="compile again and compare; write nothing")
     arguments = parser.parse_args()
     texts = sources()
     stamp, key = BUILT / "fingerprint", fingerprint(texts)
-    shipped_names = {*SUITE, *INTERFACES}
-    complete = all((SHIPPED / f"{name}.json").exists() for name in shipped_names)
-    if not arguments.check and complete and stamp.exists() and stamp.read_text() == key:
-        print("contracts: unchanged")
+    shipped_names = {*SUITE, *DEVNET, *INTERFACES}
+    current = all(is_current(name) for name in shipped_names)
+    if not arguments.check and current and (not arguments.all or _read(stamp) == key):
+        print("contracts: the artifacts are what the sources say")
         return 0
     print(f"contracts: compiling {len(texts)} files (about half a minute)", flush=True)
     artifacts = compile_all(texts)
