@@ -82,9 +82,10 @@ contract SignedReadingRule is ILeafRule {
     function _isInRange(bytes calldata leaf, Promise memory promised) private pure returns (bool) {
         uint64 time = ReadingLib.timeOf(leaf);
         if (time < promised.t0 || time > promised.t1) return false;
-        for (uint256 i = 0; i < promised.min.length; ++i) {
+        (int128[] memory min, int128[] memory max) = (promised.min, promised.max);
+        for (uint256 i = 0; i < min.length; ++i) {
             int128 value = ReadingLib.valueOf(leaf, i);
-            if (value < promised.min[i] || value > promised.max[i]) return false;
+            if (value < min[i] || value > max[i]) return false;
         }
         return true;
     }
