@@ -21,8 +21,8 @@ import asyncio
 import ipaddress
 import os
 import stat
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
@@ -263,19 +263,8 @@ def open_local(url: str, policy: FetchPolicy) -> LocalFile:
 
 def _run(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end, whether or not the caller sits inside an event loop."""
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            asyncio.run(coroutine)
-        except BaseException as error:  # noqa: BLE001
-            failure.append(error)
-
-    thread = threading.Thread(target=work, name="pyiot-fetch", daemon=True)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pyiot-fetch") as pool:
+        pool.submit(asyncio.run, coroutine).result()
 
 
 async def _fetch_web(url: str, meter: _Meter, policy: FetchPolicy) -> None:
