@@ -23,6 +23,8 @@ SUITE = {
     "DeviceRegistry": ("P256Verifier",),
     "SignedReadingRule": ("P256Verifier",),
     "DataMarket": (),
+    "PaymentChannels": ("P256Verifier",),
+    "ERC3009DepositCollector": ("PaymentChannels",),
     "DevDollar": (),
 }
 LOCAL_CHAINS = {1337, 31337}

@@ -14,16 +14,33 @@ if TYPE_CHECKING:
     from pyiot_evm.contracts.device_registry import DeviceRegistry
     from pyiot_evm.contracts.erc20 import Erc20
     from pyiot_evm.contracts.erc1271 import Erc1271
+    from pyiot_evm.contracts.erc3009_deposit_collector import ERC3009DepositCollector
+    from pyiot_evm.contracts.multicall3 import Multicall3
     from pyiot_evm.contracts.p256_verifier import P256Verifier
+    from pyiot_evm.contracts.payment_channels import PaymentChannels
     from pyiot_evm.contracts.signed_reading_rule import SignedReadingRule
-__all__ = ["DataMarket", "DevDollar", "DeviceRegistry", "Erc20", "Erc1271", "P256Verifier", "SignedReadingRule"]
+__all__ = [
+    "DataMarket",
+    "DevDollar",
+    "DeviceRegistry",
+    "ERC3009DepositCollector",
+    "Erc20",
+    "Erc1271",
+    "Multicall3",
+    "P256Verifier",
+    "PaymentChannels",
+    "SignedReadingRule",
+]
 _HOMES = {
     "DataMarket": "data_market",
     "DevDollar": "dev_dollar",
     "DeviceRegistry": "device_registry",
+    "ERC3009DepositCollector": "erc3009_deposit_collector",
     "Erc1271": "erc1271",
     "Erc20": "erc20",
+    "Multicall3": "multicall3",
     "P256Verifier": "p256_verifier",
+    "PaymentChannels": "payment_channels",
     "SignedReadingRule": "signed_reading_rule",
 }
 

@@ -56,22 +56,30 @@ def load_artifacts() -> list[Artifact]:
 
 
 def find_homes(artifacts: list[Artifact]) -> dict[str, str]:
-    """Return in which module each struct, enum and event lives: its contract's, or ``shared`` if several have it."""
+    """Return in which module each struct, enum and event lives: its contract's, or ``shared`` if several have it.
+
+    Events that only share their name are left out: each stays in the module of its contract.
+    """
     users: dict[str, list[str]] = {}
     shapes: dict[str, set[str]] = {}
+    events: set[str] = set()
     for artifact in artifacts:
         named = {struct_name(part): canonical({**part, "type": "tuple"}) for part in structs_of(artifact.abi)}
         named |= dict.fromkeys(enums_of(artifact.abi), "enum")
-        named |= {
+        emitted = {
             item["name"]: f"{signature(item)} {[p['indexed'] for p in item['inputs']]}"
             for item in artifact.items("event")
         }
+        events |= emitted.keys()
+        named |= emitted
         for name, shape in named.items():
             users.setdefault(name, []).append(module_name(artifact.name))
             shapes.setdefault(name, set()).add(shape)
     for name, known in shapes.items():
-        if len(known) > 1:
+        if len(known) > 1 and name not in events:
             raise SystemExit(f"two contracts mean different things by {name}: {sorted(known)}")
+        if len(known) > 1:
+            del users[name]
     homes = {name: modules[0] if len(modules) == 1 else SHARED for name, modules in users.items()}
     failing = enums_of(item for artifact in artifacts for item in artifact.items("error"))
     return homes | dict.fromkeys(failing, ERRORS)  # the errors are a layer below the contracts
@@ -82,7 +90,7 @@ def generate() -> dict[Path, str]:
     artifacts = load_artifacts()
     homes = find_homes(artifacts)
     modules = {SHARED: Module(SHARED), ERRORS: Module(ERRORS)}
-    written: set[str] = set()
+    written: set[tuple[str, str]] = set()
     exports: dict[str, str] = {}
     docs = {SHARED: "Structs and events that several contracts have."}
     for artifact in artifacts:
@@ -90,13 +98,13 @@ def generate() -> dict[Path, str]:
         modules[own] = Module(own)
         docs[own] = f"The contract {artifact.name}: its structs, events and calls."
         for kind, name, item in declarations(artifact):
-            home = homes[name]
+            home = homes.get(name, own)
             if home != own and kind != "struct":
                 modules[own].use(package(home), name)
                 modules[own].names = sorted({*modules[own].names, name})
-            if name in written:
+            if (home, name) in written:
                 continue
-            written.add(name)
+            written.add((home, name))
             types = Types(modules[home], homes, home)
             text = declare(kind, name, item, artifact, types)
             modules[home].body.append(text)

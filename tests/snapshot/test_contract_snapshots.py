@@ -5,7 +5,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "pyiot_evm" / "contracts" / "artifacts"
-SUITE = ["DataMarket", "DeviceRegistry", "DevDollar", "P256Verifier", "SignedReadingRule"]
+SUITE = [
+    "DataMarket",
+    "DeviceRegistry",
+    "DevDollar",
+    "ERC3009DepositCollector",
+    "P256Verifier",
+    "PaymentChannels",
+    "SignedReadingRule",
+]
 
 
 def artifact(name):
