@@ -293,8 +293,9 @@ def test_resell__when_the_holder_sells_on__the_first_seller_gets_the_royalty(
     assert (tmp_path / "third.csv").read_bytes() == series.read_bytes()
     assert (purchase.seller, purchase.offer_id) == (buyer.address, offer.offer_id)
     assert (seller.credit(), buyer.credit()) == (Decimal("1.4"), Decimal("3.6"))
+    assert buyer.resell(bought, price=4).id == resale.id
     with pytest.raises(contract_errors.HolderHasNoToken):
-        buyer.resell(bought, price=4)
+        buyer.resell(bought, price=5)
     with pytest.raises(InputError, match="has not bought"):
         seller.resell(offer.id, price=1)
 
