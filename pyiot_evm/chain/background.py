@@ -5,6 +5,7 @@ seconds and when it is stopped.
 
 Example:
     >>> import tempfile
+    >>> from pyiot_evm.home import Home
     >>> devnet_status(Home(tempfile.mkdtemp())) is None
     True
 """

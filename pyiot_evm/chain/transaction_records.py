@@ -1,6 +1,7 @@
 """The rows of the transaction journal.
 
 Example:
+    >>> from pyiot_evm.types import Address
     >>> target = Address("0x" + "11" * 20)
     >>> Intent(target, b"", 0, 21000, "pay", "rent:2026-11").key
     'rent:2026-11'

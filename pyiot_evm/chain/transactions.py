@@ -7,6 +7,7 @@ stuck, closes gaps below it, and writes down how it ended. With an idempotency k
 Example:
     >>> from pyiot_evm.chain import Devnet
     >>> from pyiot_evm.device import LocalSigner
+    >>> from pyiot_evm.types import Address
     >>> with Devnet(deploy=False) as chain:
     ...     account = chain.account(LocalSigner.create())
     ...     chain.fund(account, ether=1)
