@@ -197,6 +197,7 @@ class Bundle:
             TransportError: There is no such file.
             VerificationError: It is no bundle.
         """
+        path = path.resolve()
         return cls.open(path, FetchPolicy.local(path.parent, max_bytes=1 << 63))
 
     @staticmethod

@@ -23,18 +23,17 @@ from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, r
 from pyiot_evm.market.offers import order_id
 from pyiot_evm.market.records import OPEN_PURCHASES, PurchaseRecord, PurchaseState
 from pyiot_evm.market.results import SaleDisputedError, SaleRefundedError
-from pyiot_evm.market.trader import abi_disclosure
 from pyiot_evm.types import ZERO_ADDRESS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pyiot_evm.contracts.data_market import Disclosure
     from pyiot_evm.market.catalog import CatalogEntry
     from pyiot_evm.market.inspector import Inspector, Verdict
     from pyiot_evm.market.offers import Offer, Resale
     from pyiot_evm.market.payments import Payments
     from pyiot_evm.market.trader import Trader
-    from pyiot_evm.market.verification import DisclosedLeaf
     from pyiot_evm.types import SaleId
 
 __all__ = ["Buyer", "BuyerPolicy", "Target"]
@@ -212,7 +211,8 @@ class Buyer:
         if trader.journal.newest_purchase(target.sale_id, trader.address) is not None:
             return
         paid = {
-            event.order_id for event in trader.orders_paid(target.block, sale_id=target.sale_id, buyer=trader.address)
+            event.order_id
+            for event in trader.orders_paid(target.block, sale_ids=[target.sale_id], buyer=trader.address)
         }
         attempt = 0
         while paid and attempt < len(paid) + _RECOVERED_ATTEMPTS:
@@ -362,13 +362,13 @@ class Buyer:
         key = ContentKey.from_bytes(self._trader.content_key(_point(record.offer)))
         return bundle, self._inspector.judge(_target(record), bundle, key)
 
-    def _win(self, record: PurchaseRecord, disclosure: DisclosedLeaf) -> PurchaseRecord:
+    def _win(self, record: PurchaseRecord, disclosure: Disclosure) -> PurchaseRecord:
         """Dispute an order by one leaf."""
         trader = self._trader
         whole = trader.order_struct(record.offer, record.resale, record)
         _log.warning("order %s: leaf %d breaks the promise, disputing", record.order_id, disclosure.index)
         try:
-            trader.send_once(record.order_id, "dispute", trader.contract.dispute(whole, abi_disclosure(disclosure)))
+            trader.send_once(record.order_id, "dispute", trader.contract.dispute(whole, disclosure))
         except ContractError as error:
             if trader.order_states([record.order_id])[0][0] != "Refunded":
                 raise VerificationError(

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyiot_evm.exceptions import VerificationError
-from pyiot_evm.market.atomic import atomic_file
 from pyiot_evm.market.bundle import Bundle
 from pyiot_evm.market.catalog import clean_text
-from pyiot_evm.market.fetch import fetch
 from pyiot_evm.market.offers import offer_id
 from pyiot_evm.market.packing import Place
 from pyiot_evm.market.rules import SignedReadingRule
@@ -28,13 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyiot_evm.chain import Chain
+    from pyiot_evm.contracts.data_market import Disclosure
     from pyiot_evm.market.buyer import Target
     from pyiot_evm.market.fetch import FetchPolicy
     from pyiot_evm.market.key_release import ContentKey
     from pyiot_evm.market.metadata import Metadata
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.rules import Fraud, LeafRule
-    from pyiot_evm.market.verification import DisclosedLeaf
     from pyiot_evm.types import SaleId
 
 __all__ = ["Inspection", "Inspector", "Verdict"]
@@ -69,7 +67,7 @@ class Verdict:
 
     rows: int
     fraud: Fraud | None
-    disclosure: DisclosedLeaf | None
+    disclosure: Disclosure | None
 
 
 class Inspector:
@@ -112,8 +110,7 @@ class Inspector:
             return self._check_copy(target, copy, copy)
         part = copy.with_name(f".{copy.name}.{os.getpid()}.{secrets.token_hex(4)}")
         try:
-            with atomic_file(part) as file:
-                fetch(target.uri, file.write, self._fetching)
+            Bundle.fetch(target.uri, self._fetching, into=part)
             inspection = self._check_copy(target, part, copy)
             part.replace(copy)
         finally:

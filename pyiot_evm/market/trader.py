@@ -7,7 +7,6 @@ kept with the sale or the order that it was for.
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.contracts import data_market as structs
@@ -15,30 +14,25 @@ from pyiot_evm.exceptions import ConsistencyError, ContractError, TransportError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.offers import Resale, offer_id, resale_id
 from pyiot_evm.market.records import TransactionRecord
-from pyiot_evm.types import ZERO_ADDRESS, Bytes32, OfferId, SaleId
+from pyiot_evm.types import ZERO_ADDRESS, OfferId, SaleId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pyiot_evm.chain import Account, Call, Chain
+    from pyiot_evm.chain.connection import Topics
     from pyiot_evm.device import LocalSigner
     from pyiot_evm.market.journal import Journal
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.records import OrderRecord, PurchaseRecord
     from pyiot_evm.market.vault import Vault
-    from pyiot_evm.market.verification import DisclosedLeaf
     from pyiot_evm.types import Address, OrderId
 
-__all__ = ["ORDER_STATES", "Trader", "abi_disclosure"]
+__all__ = ["ORDER_STATES", "Trader"]
 
 ORDER_STATES = ("None", "Paid", "Revealed", "Settled", "Refunded")
 NO_RESALE = Resale(offer_id=OfferId(bytes(32)), holder=ZERO_ADDRESS, token=ZERO_ADDRESS, price=0, expiry=0, salt=0)
-
-
-def abi_disclosure(leaf: DisclosedLeaf) -> structs.Disclosure:
-    """Return a disclosed leaf as the contract's binding takes it."""
-    return structs.Disclosure(**{field.name: getattr(leaf, field.name) for field in fields(leaf)})
 
 
 class Trader:
@@ -136,10 +130,15 @@ class Trader:
         return [(ORDER_STATES[answer.state], answer.deadline) for answer in found]
 
     def orders_paid(
-        self, first: int, last: int | None = None, *, sale_id: SaleId | None = None, buyer: Address | None = None
+        self,
+        first: int,
+        last: int | None = None,
+        *,
+        sale_ids: Sequence[SaleId] | None = None,
+        buyer: Address | None = None,
     ) -> Iterator[structs.OrderPaid]:
-        """Return the payments of orders in a range of blocks."""
-        topics = [structs.OrderPaid.TOPIC, None, sale_id, None if buyer is None else Bytes32(bytes(12) + buyer)]
+        """Return the payments of orders in a range of blocks, of some sales and of one buyer where these are given."""
+        topics: Topics = [structs.OrderPaid.TOPIC, None, sale_ids, None if buyer is None else bytes(12) + buyer]
         for log in self.chain.logs(address=self.contract.address, topics=topics, from_block=first, to_block=last):
             yield structs.OrderPaid.from_log(log)
 

@@ -41,10 +41,7 @@ if TYPE_CHECKING:
     RuleFactory = Callable[[bytes], LeafRule]
     SignerCheck = Callable[[bytes, bytes, int], bool]
 
-DisclosedLeaf = Disclosure
-
 __all__ = [
-    "DisclosedLeaf",
     "PurchasePolicy",
     "check_bundle",
     "check_chain",
