@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pyiot_evm.device import ReadingJournal
 from pyiot_evm.machine_orders import Amount, OrdersAndMoney
 from pyiot_evm.market.facade import Market
 from pyiot_evm.market.metadata import Licence
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.purchases import Purchase
     from pyiot_evm.market.results import Listing
     from pyiot_evm.market.seller import Action, SellerPolicy
-    from pyiot_evm.market.sources import FileSource, TableSource
+    from pyiot_evm.market.sources import FileSource, ReadingsSource, TableSource
     from pyiot_evm.types import SaleId
 
 __all__ = ["Machine"]
@@ -178,14 +179,15 @@ class Machine(OrdersAndMoney):
         again: bool = False,
         serve: bool = True,
     ) -> Listing:
-        """Put data on sale: a ``.csv``, a ``.parquet`` or a DataFrame as signed readings, any other file as a blob.
+        """Put data on sale: a table or a device's journal as signed readings, any other file as a blob.
 
         The same call again, after a crash or not, gives the same sale and lists it once; ``again`` makes another one.
         A thread of this process then answers the orders for as long as the chain object is open; ``serve=False``
         leaves that to :meth:`serve`.
 
         Args:
-            data: A path or a DataFrame.
+            data: The path of a ``.csv``, a ``.parquet`` or any file; a DataFrame; or the ``ReadingJournal`` that this
+                machine's device keeps.
             price: Whole tokens for one copy, e.g. ``"0.50"``.
             title: One line; the file's name when left out.
             description: Free text.
@@ -199,7 +201,7 @@ class Machine(OrdersAndMoney):
             reveal_window: Seconds to reveal a key after a payment.
             dispute_window: Seconds to dispute after a reveal.
             lifetime: Seconds until the offer expires; for ever when left out.
-            bundle: Where the bundle is written for buyers (a path or an fsspec URL); left out, it stays in the home.
+            bundle: Where the bundle is written for buyers (a path, a folder or an fsspec URL); left out, in the home.
             public_url: What buyers are told, e.g. the web address of ``bundle``.
             token: The ERC-20 to be paid in; the chain's when left out.
             units: SenML units by column title.
@@ -247,11 +249,11 @@ class Machine(OrdersAndMoney):
         time_column: str | None = None,
         register: bool = True,
         blob: bool = False,
-    ) -> TableSource | FileSource:
-        """Make something ready to be sold: a table whose rows the device signs, or a file.
+    ) -> TableSource | ReadingsSource | FileSource:
+        """Make something ready to be sold: a table whose rows the device signs, its own readings, or a file.
 
         Args:
-            data: A path or a DataFrame.
+            data: As for :meth:`sell`.
             units: SenML units by column title.
             time_column: The title of the time column.
             register: Whether to register the device when it is not registered.
@@ -263,6 +265,8 @@ class Machine(OrdersAndMoney):
         from pyiot_evm.market.preparing import TABLE_ENDINGS, Preparer  # noqa: PLC0415 - slow to import
 
         preparer = Preparer(self.chain, name=self.name, account=self.market.trader.account)
+        if isinstance(data, ReadingJournal):
+            return preparer.readings(data, register=register)
         if blob or (isinstance(data, str | Path) and Path(data).suffix.lower() not in TABLE_ENDINGS):
             return preparer.file(Path(data))
         return preparer.table(data, units=units, time_column=time_column, register=register)

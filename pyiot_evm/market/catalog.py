@@ -38,6 +38,11 @@ MAX_TAG = 48
 _PRICE_DIGITS = 39  # a uint128
 _KEPT_CHECKPOINTS = 256
 
+_VERSION = 2
+_DROP = """
+DROP VIEW IF EXISTS listings; DROP TABLE IF EXISTS entries; DROP TABLE IF EXISTS cancellations;
+DROP TABLE IF EXISTS checkpoints;
+"""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
   sale_id TEXT NOT NULL, offer_id TEXT NOT NULL, seller TEXT NOT NULL, device TEXT NOT NULL,
@@ -150,7 +155,9 @@ class CatalogStore:
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")  # it can always be made again
-        self._database.executescript(_SCHEMA)
+        if self._database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            self._database.executescript(_DROP)
+        self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
+_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS content_keys (
   point TEXT NOT NULL, owner TEXT NOT NULL, origin TEXT NOT NULL, secret BLOB NOT NULL, sealed_root TEXT UNIQUE,
@@ -83,7 +84,12 @@ class Journal:
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
-        self._database.executescript(_SCHEMA)
+        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise ConsistencyError(
+                f"{self.path} is of version {version}, this package reads {_VERSION}", hint="use a newer package"
+            )
+        self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
         self.path.chmod(0o600)
 
     def close(self) -> None:

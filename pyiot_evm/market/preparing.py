@@ -17,14 +17,14 @@ from pyiot_evm.exceptions import InputError
 from pyiot_evm.identity import Devices
 from pyiot_evm.market.datasets import read_table
 from pyiot_evm.market.packing import Place
-from pyiot_evm.market.sources import FileSource, TableSource
+from pyiot_evm.market.sources import FileSource, ReadingsSource, TableSource
 from pyiot_evm.types import DeviceId
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pyiot_evm.chain import Account, Chain
-    from pyiot_evm.device import KeystoreSigner
+    from pyiot_evm.device import KeystoreSigner, ReadingJournal
 
 __all__ = ["TABLE_ENDINGS", "Preparer"]
 
@@ -72,6 +72,23 @@ class Preparer:
             device=device,
             signer=signer,
             journals=self._chain.home.journals / device.hex(),
+            rule=self._chain.addresses.signed_reading_rule,
+            place=self._place,
+        )
+
+    def readings(self, journal: ReadingJournal, *, register: bool) -> ReadingsSource:
+        """Take what this machine's device has measured and signed by itself.
+
+        Raises:
+            InputError: The journal is empty or another device's.
+        """
+        device, signer = self.device_key(register=register)
+        if journal.device != device or not len(journal):
+            raise InputError(f"the journal is of device {journal.device} with {len(journal)} readings, not of {device}")
+        return ReadingsSource(
+            readings=list(journal),
+            schema=journal.schema,
+            signer=signer.signer_bytes,
             rule=self._chain.addresses.signed_reading_rule,
             place=self._place,
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pyiot_evm.device.schema import canonical_json
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.hashing import keccak256
-from pyiot_evm.market.fetch import publish
+from pyiot_evm.market.fetch import is_local, local_path, publish
 from pyiot_evm.market.key_release import ContentKey
 from pyiot_evm.market.locks import file_lock
 from pyiot_evm.market.metadata import Licence
@@ -53,8 +53,9 @@ class SaleTerms:
         audience: The only account that may buy; zero for anyone.
         lifetime: Seconds until the offer expires; ``None`` for never.
         private: Sign an offer file instead of listing it on chain.
-        bundle_url: Where the bundle is written for buyers; left out, it stays in the home.
-        public_url: What buyers are told; left out, ``bundle_url`` or the file in the home.
+        bundle_url: Where the bundle is written for buyers, a file or a folder; left out, it stays in the home.
+        public_url: What buyers are told; left out, ``bundle_url`` or the file in the home. One that ends in a slash
+            gets the bundle's name.
     """
 
     price: int
@@ -211,14 +212,14 @@ class Publisher:
             sale_id=sale_id,
             summary=sealed.summary.encode(),
             signature=trader.signer.sign_digest(sale_id) if terms.private else b"",
-            uri=terms.public_url or terms.bundle_url or path.as_uri(),
+            uri=_public(terms, path),
             bundle=str(path),
             rows=sealed.rows,
         )
 
     def _publish(self, sale: SaleRecord) -> SaleRecord:
         if url := sale.terms["bundle_url"]:
-            publish(Path(sale.bundle), url)
+            publish(Path(sale.bundle), _inside(url, Path(sale.bundle)))
         return self._trader.journal.advance_sale(sale.key, SaleState.SEALED, SaleState.PUBLISHED)
 
     def _list(self, sale: SaleRecord) -> SaleRecord:
@@ -232,3 +233,19 @@ class Publisher:
         else:
             trader.send_once(sale.sale_id, "list", trader.contract.list(offer, sale.uri, sale.summary))
         return trader.journal.advance_sale(sale.key, SaleState.PUBLISHED, SaleState.LISTED)
+
+
+def _inside(url: str, bundle: Path) -> str:
+    """Return where a bundle is written: a folder (it ends in a slash, or is one) gets it under its own name."""
+    is_folder = url.endswith("/") or (is_local(url) and local_path(url).is_dir())
+    return f"{url.removesuffix('/')}/{bundle.name}" if is_folder else url
+
+
+def _public(terms: SaleTerms, bundle: Path) -> str:
+    """Return what buyers are told: an address that means the same wherever it is read."""
+    if terms.public_url:
+        return terms.public_url + bundle.name if terms.public_url.endswith("/") else terms.public_url
+    if not terms.bundle_url:
+        return bundle.as_uri()
+    url = _inside(terms.bundle_url, bundle)
+    return local_path(url).absolute().as_uri() if is_local(url) else url

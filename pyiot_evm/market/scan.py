@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from pyiot_evm.chain.rpc import RpcError
 from pyiot_evm.contracts.data_market import OfferCancelled, OfferListed, ResaleCancelled, ResaleListed
 from pyiot_evm.exceptions import ConsistencyError, VerificationError
 from pyiot_evm.market.catalog import Cancellation, CatalogStore, Entry
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from pyiot_evm.contracts.data_market import DataMarket
     from pyiot_evm.market.catalog import CatalogEntry, Query
     from pyiot_evm.market.offers import Offer
-    from pyiot_evm.types import SaleId
+    from pyiot_evm.types import Address, SaleId
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "birth_of"]
 
 _log = logging.getLogger(__name__)
 _STEP = 50_000
@@ -40,14 +41,12 @@ class Catalog:
         chain: The chain.
         contract: The market's binding.
         store: Where the catalog is kept.
-        start: The first block that can hold a listing; blocks below it are not read.
     """
 
-    def __init__(self, *, chain: Chain, contract: DataMarket, store: CatalogStore, start: int = 0) -> None:
+    def __init__(self, *, chain: Chain, contract: DataMarket, store: CatalogStore) -> None:
         self._chain = chain
         self._contract = contract
         self._store = store
-        self._start = start
 
     def sync(self) -> int:
         """Read the blocks that are new; returns the last block that was read.
@@ -98,7 +97,7 @@ class Catalog:
                 return block
         if checkpoints:
             self._store.rewind(-1)
-        return self._start - 1
+        return birth_of(self._chain, self._contract.address) - 1
 
     def _block_hash(self, number: int) -> str | None:
         block = self._chain.rpc("eth_getBlockByNumber", hex(number), False)  # noqa: FBT003 - JSON-RPC's own order
@@ -131,6 +130,24 @@ class Catalog:
         """Return the offer that a resale is of; a private offer was never listed, so its resales stay private too."""
         entry = self._store.get(OfferId(offer_id))
         return None if entry is None else entry.offer
+
+
+def birth_of(chain: Chain, address: Address) -> int:
+    """Return the block that created a contract, so that a first scan need not begin at block 0; 0 where it is unknown.
+
+    It asks some 25 times for the code at earlier blocks, which a node that keeps no old state refuses.
+    """
+    low, high = 0, chain.block_number()
+    try:
+        while low < high:
+            middle = (low + high) // 2
+            if chain.code_at(address, block=middle):
+                high = middle
+            else:
+                low = middle + 1
+    except RpcError:
+        return 0
+    return low
 
 
 def _offer_entry(event: OfferListed, log: Log) -> Entry:

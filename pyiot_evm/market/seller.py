@@ -44,6 +44,7 @@ __all__ = ["Action", "SellerLoop", "SellerPolicy"]
 
 _log = logging.getLogger(__name__)
 _CURSOR_OVERLAP = 32
+_FILTERED_SALES = 64  # as many ids as every node takes in one filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +158,8 @@ class SellerLoop:
             ContractError: The market refused.
         """
         order, sale = self._one(order_id, "Paid")
-        if self._trader.journal.decide(order_id, "refund") != "refund":
+        is_overdue = self._trader.now() >= order.deadline  # no reveal can be mined any more
+        if not is_overdue and self._trader.journal.decide(order_id, "refund") != "refund":
             raise InputError(f"order {order_id} is being revealed: its buyer may have the key already")
         self._raise_failure(self._end(order, sale, "refund"))
         return order_id
@@ -201,7 +203,8 @@ class SellerLoop:
         start = trader.journal.cursor(name)
         born = min(sale.block for sale in sales.values())
         first = born if start is None else max(born, start - _CURSOR_OVERLAP)
-        found = [event for event in trader.orders_paid(first, head) if event.sale_id in sales]
+        few = [sale.sale_id for sale in sales.values() if sale.sale_id] if len(sales) <= _FILTERED_SALES else None
+        found = [event for event in trader.orders_paid(first, head, sale_ids=few) if event.sale_id in sales]
         trader.journal.add_orders(_order_record(event, sales[event.sale_id]) for event in found)
         trader.journal.set_cursor(name, head)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from decimal import Decimal
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pyiot_evm import Devnet, Machine, SaleDisputedError, SaleRefundedError
+from pyiot_evm import Devnet, Field, Machine, ReadingJournal, SaleDisputedError, SaleRefundedError, Schema
 from pyiot_evm.chain import contract_errors
 from pyiot_evm.exceptions import BudgetError, InputError
 from pyiot_evm.hostile import LIES, Hostile
 from pyiot_evm.market.buyer import BuyerPolicy
+from pyiot_evm.market.fetch import FetchPolicy
 from pyiot_evm.market.seller import SellerPolicy
 
 if TYPE_CHECKING:
@@ -380,3 +384,91 @@ def test_buy__when_the_journal_was_lost__finds_its_order_on_the_chain(
 
     assert buyer.buy(offer.id).order_id == order.order_id
     assert buyer.balance() == Decimal(999)
+
+
+def test_sell__when_the_device_measured_itself__sells_its_journal(
+    seller: Machine, buyer: Machine, tmp_path: Path
+) -> None:
+    seller.sell(another_series(tmp_path), price=1, serve=False)  # gives the machine its device key
+    signer = seller.chain.home.keyring.device(seller.name)
+    schema = Schema((Field("temperature", unit="Cel", scale=1),))
+    with ReadingJournal.open(
+        tmp_path / "own", device=seller.device, schema=schema, curve="secp256k1", first_seq=500
+    ) as journal:
+        journal.sign_many(signer, [(1_700_000_000_000 + 1000 * step, (200 + step,)) for step in range(4)])
+        offer = seller.sell(journal, price=1, title="Temperatures")
+
+    frame = buyer.buy(offer.id).frame()
+
+    assert frame["temperature"].tolist() == [20.0, 20.1, 20.2, 20.3]
+
+
+def test_sell__when_the_journal_is_another_devices__is_refused(seller: Machine, buyer: Machine, tmp_path: Path) -> None:
+    seller.sell(another_series(tmp_path), price=1, serve=False)
+    buyer.sell(another_series(tmp_path), price=1, serve=False)
+    schema = Schema((Field("temperature"),))
+    with (
+        ReadingJournal.open(tmp_path / "own", device=buyer.device, schema=schema, curve="secp256k1") as journal,
+        pytest.raises(InputError, match="the journal is of device"),
+    ):
+        seller.sell(journal, price=1)
+
+
+def another_series(folder: Path) -> Path:
+    path = folder / f"series{next(_NUMBERS)}.csv"
+    path.write_text(_SERIES + f"2015-09-01 14:00:00,{next(_NUMBERS)}.75\n")
+    return path
+
+
+def test_sell__when_it_is_published_on_a_web_server__is_bought_from_there(
+    seller: Machine, buyer: Machine, series: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "www"
+    folder.mkdir()
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        offer = seller.sell(series, price=1, bundle=str(folder), public_url=f"http://127.0.0.1:{server.server_port}/")
+        purchase = buyer.buy(offer.id, out=tmp_path / "bought.csv")
+        server.shutdown()
+
+    assert offer.uri == f"http://127.0.0.1:{server.server_port}/{offer.bundle.name}"
+    assert (tmp_path / "bought.csv").read_bytes() == series.read_bytes()
+    assert buyer.buy(offer.id).order_id == purchase.order_id
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_sell__when_the_bundle_lies_in_a_folder_of_its_own__is_bought_where_that_is_allowed(
+    seller: Machine, new_machine: Callable[..., Machine], series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    offer = seller.sell(series, price=1, bundle="bundles/mine.pyiot")
+
+    assert offer.uri == (tmp_path / "bundles" / "mine.pyiot").as_uri()
+    with pytest.raises(InputError, match="not below an allowed folder"):
+        new_machine("buyer").buy(offer.id)
+    allowed = new_machine("buyer", fetching=FetchPolicy.local(tmp_path / "bundles"))
+    assert allowed.buy(offer.id).state == "settled"
+
+
+def test_serve__when_one_key_is_lost__answers_the_others(seller: Machine, buyer: Machine, tmp_path: Path) -> None:
+    lost, kept = (seller.sell(another_series(tmp_path), price=1, serve=False, **_WINDOWS) for _ in range(2))
+    orders = [buyer.market.order(offer.id) for offer in (lost, kept)]
+    sale = seller.market.journal.sale(lost.sale_id)
+    assert sale is not None
+    with seller.market.journal._write() as database:
+        database.execute("DELETE FROM content_keys WHERE point = ?", (sale.point.hex(),))
+
+    actions = {action.order_id: action for action in seller.serve(once=True)}
+
+    assert {name: action.kind for name, action in actions.items()} == {
+        orders[0].order_id: "failed",
+        orders[1].order_id: "revealed",
+    }
+    assert "key restore" in actions[orders[0].order_id].error.hint
+    seller.chain.increase_time(601)
+    assert seller.refund(orders[0].order_id).state == "refunded"
