@@ -13,14 +13,18 @@ Example:
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from pyiot_evm.chain import Chain, TokenInfo
+    from pyiot_evm.device import KeystoreSigner
     from pyiot_evm.market.facade import Market
     from pyiot_evm.market.results import OrderView, Transaction
+    from pyiot_evm.payment.facade import Payments
+    from pyiot_evm.payment.payer import SentPayment
     from pyiot_evm.types import OrderId
 
 __all__ = ["Amount", "OrdersAndMoney"]
@@ -33,6 +37,7 @@ class OrdersAndMoney:
 
     chain: Chain
     market: Market
+    _signer: KeystoreSigner
 
     @property
     def address(self) -> Address:
@@ -41,6 +46,33 @@ class OrdersAndMoney:
 
     def _token(self, token: Address | str | None) -> TokenInfo:
         return self.chain.token_info(Address(token) if token is not None else None)
+
+    @cached_property
+    def payments(self) -> Payments:
+        """Micropayments: what it pays and is paid through channels, and its budget."""
+        from pyiot_evm.payment.facade import Payments  # noqa: PLC0415 - slow to import, not always needed
+
+        return Payments(self.chain, signer=self._signer)
+
+    def pay(
+        self, payee: Address | str, amount: Amount, *, token: Address | str | None = None, key: str | None = None
+    ) -> SentPayment:
+        """Pay another machine through a channel, which is opened and filled as needed, inside the budget.
+
+        Args:
+            payee: Its account's address.
+            amount: Whole tokens.
+            token: The ERC-20 to pay in; the chain's when left out.
+            key: Names the payment: the same key never pays twice.
+
+        Returns:
+            The payment, and the voucher that carries it to the payee.
+
+        Raises:
+            BudgetError: It would go over a limit; nothing was signed or sent.
+        """
+        info = self._token(token)
+        return self.payments.pay(Address(payee), info.to_units(amount), token=info.address, key=key)
 
     def orders(self) -> list[OrderView]:
         """Return its orders, as buyer and as seller."""

@@ -1,0 +1,262 @@
+"""The payee's side: takes vouchers, claims them, is paid, and answers a payer that leaves.
+
+Money counts only after a confirmed receipt: balances are read as they stood that many blocks ago. Plain vouchers of a
+channel are claimed at once when its payer announces a withdrawal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pyiot_evm.chain.artifacts import load_artifact
+from pyiot_evm.chain.logs import LogFollower
+from pyiot_evm.contracts.payment_channels import (
+    ChannelCreated,
+    Deposited,
+    PaymentChannels,
+    Refunded,
+    WithdrawFinalized,
+    WithdrawInitiated,
+)
+from pyiot_evm.exceptions import PyIotEvmError
+from pyiot_evm.hashing import keccak256
+from pyiot_evm.payment.payee_book import ChannelRefusedError
+from pyiot_evm.payment.records import PayeeChannel
+from pyiot_evm.payment.vouchers import ChannelDomain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pyiot_evm.chain import Account, Call, Chain
+    from pyiot_evm.payment.payee_book import PayeeBook
+    from pyiot_evm.payment.vouchers import SignedVoucher
+    from pyiot_evm.types import Address, TransactionHash
+
+__all__ = ["Claim", "Payee", "Watchtower"]
+
+_log = logging.getLogger(__name__)
+_BATCH = 100
+_CLAIM_GAS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim did.
+
+    Attributes:
+        transaction: Its hash.
+        amount: What it claimed, base units.
+        channels: How many channels it claimed from.
+        gas: What it used.
+    """
+
+    transaction: TransactionHash
+    amount: int
+    channels: int
+    gas: int
+
+
+class Payee:
+    """Is paid through channels, for one account.
+
+    Args:
+        chain: The chain.
+        account: The account's transaction manager.
+        book: Its channel book.
+        contract: The channels' contract.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        account: Account,
+        book: PayeeBook,
+        contract: Address,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.chain = chain
+        self.account = account
+        self.book = book
+        self.contract = PaymentChannels(contract)
+        self.domain = ChannelDomain(chain.chain_id, contract)
+        self._clock = clock
+        self._has_looked = False
+        self._follower = LogFollower(
+            chain,
+            name=f"payee {account.address} {contract}",
+            address=contract,
+            topics=[[kind.TOPIC for kind in (Deposited, Refunded, WithdrawInitiated, WithdrawFinalized)]],
+            store=chain.path / "payment-events.sqlite",
+        )
+
+    def accept(self, voucher: SignedVoucher, price: int = 0) -> PayeeChannel:
+        """Take a voucher, and charge ``price`` for what is about to be delivered.
+
+        Raises:
+            VoucherRefusedError: It is not signed, not higher, or above the channel's balance.
+            ChannelRefusedError: It is for another contract, or the channel's terms or state forbid it.
+        """
+        if voucher.domain != self.domain:
+            raise ChannelRefusedError(
+                f"the voucher is for {voucher.domain.contract} on chain {voucher.domain.chain_id}"
+            )
+        self.book.check_terms(voucher)  # before the node is asked anything for a stranger
+        now = int(self._clock())
+        known = self.book.channel(voucher.channel_id)
+        fresh = known is not None and now - known.synced_at <= self.book.policy.fresh_for
+        if known is None or not fresh or voucher.ceiling > known.balance:
+            self._sync([known or PayeeChannel(voucher.channel_id, self.domain, voucher.config)])
+        return self.book.accept(voucher, price, now=int(self._clock()))
+
+    def claim(self, channels: Sequence[PayeeChannel] | None = None) -> list[Claim]:
+        """Claim what was charged and is not claimed, a hundred channels a transaction.
+
+        Raises:
+            ContractError: The contract refused the whole batch.
+        """
+        wanted = [c for c in (self.book.channels() if channels is None else channels) if self._claimable(c)]
+        return [self._claim(wanted[start : start + _BATCH]) for start in range(0, len(wanted), _BATCH)]
+
+    def settle(self, token: Address) -> TransactionHash | None:
+        """Have everything that was claimed paid out; ``None`` where there is nothing."""
+        state = self.chain.call(self.contract.receivers(self.account.address, token))
+        if state.total_claimed == state.total_settled:
+            return None
+        key = f"pay:settle:{self.contract.address}:{token}:{state.total_settled}:{state.total_claimed}"
+        return self.account.transact(self.contract.settle(self.account.address, token), key=key).hash
+
+    def unsettled(self, token: Address) -> int:
+        """Return what was claimed and not paid out yet, base units."""
+        state = self.chain.call(self.contract.receivers(self.account.address, token))
+        return state.total_claimed - state.total_settled
+
+    def tend(self) -> list[Claim]:
+        """Do what is due: look at the chain, answer withdrawals, claim at the threshold and at the latest daily."""
+        self.follow()
+        claims = self.claim([channel for channel in self.book.channels() if channel.withdraw_at])
+        if self._is_due():
+            claims += self.claim()
+            self.book.store.set_mark(self._mark, int(self._clock()))
+        return claims
+
+    def follow(self) -> list[PayeeChannel]:
+        """Take over what happened to this account's channels on the chain; return those that it happened to."""
+        touched = {change.log.topics[1] for change in self._follower.poll()}
+        known = [channel for channel in self.book.channels() if channel.domain == self.domain]
+        if not self._has_looked:  # a crash may have come between seeing an event and acting on it
+            touched |= {channel.channel_id for channel in known}
+        synced = self._sync([channel for channel in known if channel.channel_id in touched])
+        self._has_looked = True
+        return synced
+
+    def rebuild(self) -> list[PayeeChannel]:
+        """Find this account's channels on the chain and write down what the book lacks.
+
+        What payers signed and nobody claimed the chain does not know: their next vouchers bring it back.
+        """
+        found = []
+        for log in self.chain.logs(address=self.contract.address, topics=[ChannelCreated.TOPIC]):
+            config = ChannelCreated.from_log(log).config
+            if config.receiver == self.account.address:
+                found.append(PayeeChannel(self.domain.channel_id(config), self.domain, config))
+        self._sync(found)
+        return self.book.channels()
+
+    # Below
+
+    @property
+    def _mark(self) -> str:
+        return f"claimed {self.account.address} {self.contract.address}"
+
+    def _claimable(self, channel: PayeeChannel) -> bool:
+        mine = channel.domain == self.domain
+        return mine and min(channel.charged, channel.balance, channel.ceiling) > channel.claimed
+
+    def _is_due(self) -> bool:
+        unclaimed = [channel for channel in self.book.channels() if self._claimable(channel)]
+        if not unclaimed:
+            return False
+        policy = self.book.policy
+        last = self.book.store.mark(self._mark)
+        if last is None:
+            self.book.store.set_mark(self._mark, int(self._clock()))
+        elif self._clock() - last >= policy.claim_every:
+            return True
+        exposure = sum(channel.exposure for channel in unclaimed)
+        cost = self.chain.fee_quote().per_gas * _CLAIM_GAS * len(unclaimed) * policy.token_per_ether // 10**18
+        near_cap = any(2 * channel.exposure > policy.max_exposure for channel in unclaimed)
+        return near_cap or exposure > policy.gas_factor * cost
+
+    def _claim(self, channels: Sequence[PayeeChannel]) -> Claim:
+        rows = [channel.voucher.claim(min(channel.charged, channel.ceiling)) for channel in channels]
+        call: Call[Any] = self.contract.claim_available(rows) if self._is_ours else self.contract.claim(rows)
+        content = keccak256(call.data).hex()[:32]
+        receipt = self.account.transact(call, key=f"pay:claim:{content}")
+        after = {channel.channel_id: channel.claimed for channel in self._sync(channels)}
+        gained = [after[channel.channel_id] - channel.claimed for channel in channels]
+        return Claim(receipt.hash, sum(gained), sum(1 for amount in gained if amount), receipt.gas_used)
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this suite's contract stands there; x402's own lacks what the suite adds."""
+        return load_artifact("PaymentChannels").matches(self.chain.code_at(self.contract.address))
+
+    def _sync(self, channels: Sequence[PayeeChannel]) -> list[PayeeChannel]:
+        """Read channels as they stood once confirmed; a withdrawal counts from its first sight."""
+        confirmed = max(self.chain.block_number() - self.chain.confirmations, 0)
+        synced = []
+        for channel in channels:
+            state, nonce = self.chain.call_many(
+                [self.contract.channels(channel.channel_id), self.contract.refund_nonce(channel.channel_id)],
+                block=confirmed,
+            )
+            pending = self.chain.call(self.contract.pending_withdrawals(channel.channel_id))
+            present = self.chain.call(self.contract.channels(channel.channel_id))
+            seen = replace(
+                channel,
+                balance=min(state.balance, present.balance),
+                claimed=state.total_claimed,
+                withdraw_at=pending.initiated_at,
+                refund_nonce=nonce,
+            )
+            synced.append(self.book.sync(seen, at=int(self._clock())))
+        return synced
+
+
+class Watchtower:
+    """Tends a payee in the background until it is closed.
+
+    Args:
+        payee: Whose channels.
+        every: Seconds between two looks at the chain.
+    """
+
+    def __init__(self, payee: Payee, *, every: float = 5.0) -> None:
+        self._payee = payee
+        self._every = every
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pyiot watchtower", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; a second call does nothing."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            try:
+                for claim in self._payee.tend():
+                    _log.info("claimed %d from %d channels", claim.amount, claim.channels)
+            except PyIotEvmError as error:
+                _log.warning("the watchtower will try again: %s", error)

@@ -1,0 +1,226 @@
+"""The payee's channel book: the payers' last word, and what was delivered for it.
+
+A voucher is taken and the delivery is charged in one transaction, before anything is delivered. Every voucher's
+signature is checked, a stale or equal one's too: nobody who did not sign learns anything from an answer.
+
+Exposure is what was delivered and is not claimed: what a payer could still take away. It has a cap.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from pyiot_evm.exceptions import VerificationError
+from pyiot_evm.payment.records import PayeeChannel, config_fields
+from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, ChannelId, config_of
+from pyiot_evm.types import ZERO_ADDRESS, Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyiot_evm.payment.store import PaymentStore
+    from pyiot_evm.payment.vouchers import SignedVoucher
+
+__all__ = ["ChannelRefusedError", "PayeeBook", "PayeePolicy", "VoucherRefusedError"]
+
+_COLUMNS: Final = (
+    "balance", "claimed", "charged", "ceiling", "signature", "withdraw_at", "refund_nonce", "synced_at", "note",
+)  # fmt: skip
+
+
+class VoucherRefusedError(VerificationError):
+    """A voucher does not pay for what is asked.
+
+    Attributes:
+        last: The payer's own last voucher, for a payer that lost its book; only where the refused one was signed.
+    """
+
+    code: ClassVar[str] = "voucher_refused"
+
+    def __init__(self, message: str, *, last: SignedVoucher | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.last = last
+
+
+class ChannelRefusedError(VerificationError):
+    """Nothing is delivered through this channel now: its terms, its state or the exposure forbid it."""
+
+    code: ClassVar[str] = "channel_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class PayeePolicy:
+    """What a payee takes.
+
+    Attributes:
+        max_exposure: What may be delivered through one channel and not be claimed, base units.
+        min_withdraw_delay: Seconds that a channel must leave to claim in.
+        allow_contract_payers: Whether to take channels without a payer's authorizer: a contract wallet can take its
+            vouchers back.
+        gas_factor: Claim once what is unclaimed is worth this many times the gas.
+        token_per_ether: Base units of the token for one ether, to compare the two.
+        claim_every: Seconds after which everything is claimed anyway.
+        fresh_for: Seconds for which what the chain said of a channel counts.
+    """
+
+    max_exposure: int = 10_000_000
+    min_withdraw_delay: int = MIN_WITHDRAW_DELAY
+    allow_contract_payers: bool = False
+    gas_factor: int = 20
+    token_per_ether: int = 3_000_000_000
+    claim_every: int = 24 * 3600
+    fresh_for: int = 60
+
+
+class PayeeBook:
+    """The channels that one account is paid through.
+
+    Args:
+        store: Where it is kept.
+        payee: The account.
+        policy: What it takes.
+    """
+
+    def __init__(self, store: PaymentStore, payee: Address, policy: PayeePolicy) -> None:
+        self.store = store
+        self.payee = payee
+        self.policy = policy
+
+    def channel(self, channel_id: bytes) -> PayeeChannel | None:
+        """Return a channel, or ``None`` where the book has none of this id for this payee."""
+        query = "SELECT * FROM payee_channels WHERE channel_id = ? AND payee = ?"
+        found = self.store.read(query, channel_id.hex(), self.payee.hex())
+        return _channel(found[0]) if found else None
+
+    def channels(self) -> list[PayeeChannel]:
+        """Return every channel of this payee."""
+        query = "SELECT * FROM payee_channels WHERE payee = ? ORDER BY rowid"
+        return [_channel(row) for row in self.store.read(query, self.payee.hex())]
+
+    def sync(self, channel: PayeeChannel, *, at: int) -> PayeeChannel:
+        """Take over what the chain says of a channel (``balance``, ``claimed``, ``withdraw_at``, ``refund_nonce``)."""
+
+        def change(known: PayeeChannel | None) -> PayeeChannel:
+            return replace(
+                known or channel,
+                balance=channel.balance,
+                claimed=channel.claimed,
+                charged=max(known.charged if known else 0, channel.claimed),
+                withdraw_at=channel.withdraw_at,
+                refund_nonce=channel.refund_nonce,
+                synced_at=at,
+            )
+
+        return self.update(channel.channel_id, change) or channel
+
+    def accept(self, voucher: SignedVoucher, price: int, *, now: int) -> PayeeChannel:
+        """Take a voucher and charge what is about to be delivered; the channel must have been synced lately.
+
+        Args:
+            voucher: The payer's.
+            price: Base units; 0 takes the voucher as credit for later.
+            now: Unix seconds.
+
+        Raises:
+            VoucherRefusedError: It is not signed, not higher, or above the channel's balance.
+            ChannelRefusedError: The channel's terms or state forbid it; ``retryable`` once it is claimed.
+        """
+        self.check_terms(voucher)
+        with self.store.write():
+            known = self.channel(voucher.channel_id)
+            if known is None or now - known.synced_at > self.policy.fresh_for:
+                raise ChannelRefusedError(f"channel {voucher.channel_id} was not looked at lately", retryable=True)
+            self._check_state(known, voucher, price)
+            taken = replace(known, charged=known.charged + price)
+            if voucher.ceiling > known.ceiling:
+                taken = replace(taken, ceiling=voucher.ceiling, signature=voucher.signature)
+            self._put(taken)
+        return taken
+
+    def check_terms(self, voucher: SignedVoucher) -> None:
+        """Check all of a voucher that needs no book: its channel's terms and its signature.
+
+        Raises:
+            ChannelRefusedError: Its terms are not those of a channel to this payee.
+            VoucherRefusedError: The payer's side did not sign it.
+        """
+        config = voucher.config
+        if config.receiver != self.payee or config.receiver_authorizer != self.payee:
+            raise ChannelRefusedError(f"the channel pays {config.receiver}, claimed by {config.receiver_authorizer}")
+        if config.payer_authorizer == ZERO_ADDRESS and not self.policy.allow_contract_payers:
+            raise ChannelRefusedError("the channel has no payer's authorizer: its vouchers could be taken back")
+        if config.withdraw_delay < self.policy.min_withdraw_delay:
+            least = self.policy.min_withdraw_delay
+            raise ChannelRefusedError(f"the channel's withdraw delay is {config.withdraw_delay} s, wanted are {least}")
+        if voucher.lock or not voucher.is_signed():
+            raise VoucherRefusedError("the payer's side did not sign this voucher")
+
+    def _check_state(self, known: PayeeChannel, voucher: SignedVoucher, price: int) -> None:
+        last = known.voucher if known.signature else None
+        if known.withdraw_at:
+            raise ChannelRefusedError(f"the payer is leaving channel {known.channel_id}")
+        if voucher.ceiling > known.balance:
+            raise VoucherRefusedError(f"the voucher is for {voucher.ceiling}, the channel holds {known.balance}")
+        if max(voucher.ceiling, known.ceiling) - known.charged < price or voucher.ceiling < known.ceiling:
+            raise VoucherRefusedError(
+                f"the voucher is for {voucher.ceiling}, {known.charged} are used up and {price} more are asked",
+                last=last,
+                hint="pay on from the last voucher",
+            )
+        if known.exposure + price > self.policy.max_exposure:
+            raise ChannelRefusedError(
+                f"{known.exposure} are delivered and not claimed, the cap is {self.policy.max_exposure}", retryable=True
+            )
+
+    def update(
+        self, channel_id: bytes, change: Callable[[PayeeChannel | None], PayeeChannel | None]
+    ) -> PayeeChannel | None:
+        """Change a channel in one transaction; ``None`` leaves it as it is."""
+        with self.store.write():
+            made = change(self.channel(channel_id))
+            if made is not None:
+                self._put(made)
+        return made
+
+    def remove(self, channel_id: bytes) -> None:
+        """Forget a channel."""
+        with self.store.write() as database:
+            database.execute(
+                "DELETE FROM payee_channels WHERE channel_id = ? AND payee = ?", (channel_id.hex(), self.payee.hex())
+            )
+
+    def _put(self, channel: PayeeChannel) -> None:
+        config = channel.config
+        changes = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)
+        marks = ", ".join("?" * (6 + len(_COLUMNS)))
+        row = (
+            channel.channel_id.hex(), channel.domain.chain_id, channel.domain.contract.hex(), config.receiver.hex(),
+            config.token.hex(), json.dumps(config_fields(config)), str(channel.balance), str(channel.claimed),
+            str(channel.charged), str(channel.ceiling), channel.signature, channel.withdraw_at, channel.refund_nonce,
+            channel.synced_at, channel.note,
+        )  # fmt: skip
+        with self.store.write() as database:
+            database.execute(
+                f"INSERT INTO payee_channels (channel_id, chain_id, contract, payee, token, config, "  # noqa: S608
+                f"{', '.join(_COLUMNS)}) VALUES ({marks}) ON CONFLICT (channel_id) DO UPDATE SET {changes}",
+                row,
+            )
+
+
+def _channel(row: Any) -> PayeeChannel:
+    return PayeeChannel(
+        channel_id=ChannelId(row["channel_id"]),
+        domain=ChannelDomain(row["chain_id"], Address(row["contract"])),
+        config=config_of(json.loads(row["config"])),
+        balance=int(row["balance"]),
+        claimed=int(row["claimed"]),
+        charged=int(row["charged"]),
+        ceiling=int(row["ceiling"]),
+        signature=bytes(row["signature"]),
+        withdraw_at=row["withdraw_at"],
+        refund_nonce=row["refund_nonce"],
+        synced_at=row["synced_at"],
+        note=row["note"],
+    )

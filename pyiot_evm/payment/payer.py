@@ -1,0 +1,279 @@
+"""The payer's side: opens channels, pays in, signs vouchers, leaves.
+
+Every step is in the book before it is signed or sent, and every transaction has an idempotency key, so that the same
+call after a crash goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pyiot_evm.chain.abi import encode
+from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.contracts.payment_channels import ChannelCreated, PaymentChannels, WithdrawInitiated
+from pyiot_evm.exceptions import ContractError, InputError, TransportError, VerificationError
+from pyiot_evm.hashing import keccak256
+from pyiot_evm.market.locks import file_lock
+from pyiot_evm.payment.payer_book import DepositNeeded
+from pyiot_evm.payment.tokens import sign_receive, token_domain
+from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, channel_config, sign_voucher
+from pyiot_evm.types import Bytes32
+
+if TYPE_CHECKING:
+    from pyiot_evm.chain import Account, Chain, Receipt
+    from pyiot_evm.device import Signer
+    from pyiot_evm.payment.payer_book import PayerBook
+    from pyiot_evm.payment.records import Deposit, PayerChannel, Payment
+    from pyiot_evm.payment.vouchers import SignedVoucher
+    from pyiot_evm.types import Address
+
+__all__ = ["Payer", "PayerPolicy", "SentPayment"]
+
+_AUTHORIZED_FOR: Final = 24 * 3600
+_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PayerPolicy:
+    """How a payer fills its channels.
+
+    Attributes:
+        deposit_factor: A channel is paid into for this many payments like the one that needs it.
+        withdraw_delay: Seconds that payees have to claim when the payer leaves.
+    """
+
+    deposit_factor: int = 10
+    withdraw_delay: int = MIN_WITHDRAW_DELAY
+
+
+@dataclass(frozen=True, slots=True)
+class SentPayment:
+    """A payment and the voucher that carries it to the payee."""
+
+    payment: Payment
+    voucher: SignedVoucher
+
+
+class Payer:
+    """Pays through channels for one account.
+
+    Args:
+        chain: The chain.
+        account: The account's transaction manager.
+        signer: The account's key.
+        book: Its channel book.
+        contract: The channels' contract.
+        collector: The collector that takes ERC-3009 authorizations for it.
+        policy: How channels are filled.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        account: Account,
+        signer: Signer,
+        book: PayerBook,
+        contract: Address,
+        collector: Address,
+        policy: PayerPolicy | None = None,
+    ) -> None:
+        self.chain = chain
+        self.account = account
+        self.signer = signer
+        self.book = book
+        self.contract = PaymentChannels(contract)
+        self.domain = ChannelDomain(chain.chain_id, contract)
+        self.collector = collector
+        self.policy = policy or PayerPolicy()
+
+    def pay(self, payee: Address, amount: int, *, token: Address, key: str | None = None) -> SentPayment:
+        """Pay: open a channel or pay into it where that is needed, and sign a voucher.
+
+        Args:
+            payee: Who is paid.
+            amount: Base units, at least 1.
+            token: The ERC-20 token.
+            key: Names the payment: the same key never pays twice.
+
+        Raises:
+            BudgetError: It would go over a limit; nothing was signed or sent.
+            InputError: The amount is none, or the account does not hold what a deposit needs.
+        """
+        if amount < 1:
+            raise InputError(f"a payment is at least 1 base unit, not {amount}")
+        name = key or secrets.token_hex(16)
+        if (known := self.book.payment(name)) is not None:
+            return self._sent(self.book.reserve(known.channel_id, amount, name))
+        for _ in range(_TRIES):
+            channel = self._channel_to(payee, token)
+            try:
+                return self._sent(self.book.reserve(channel.channel_id, amount, name))
+            except DepositNeeded:
+                self._top_up(channel, amount)
+        raise TransportError("other payments were faster than every deposit", hint="try again, or pay in more")
+
+    def open(self, payee: Address, amount: int, *, token: Address) -> PayerChannel:
+        """Pay into the channel to a payee; the first time this opens it."""
+        channel = self._channel_to(payee, token)
+        return self.deposit(channel, amount)
+
+    def deposit(self, channel: PayerChannel, amount: int) -> PayerChannel:
+        """Pay into a channel; a deposit that a crash interrupted is finished instead, and counts as this one.
+
+        Raises:
+            InputError: The account does not hold the amount, or the token cannot be paid by signature.
+            ContractError: The channels or the token refused.
+        """
+        with file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock"):
+            return self._deposit(channel, amount)
+
+    def close(self, channel_id: bytes) -> PayerChannel:
+        """Leave a channel: announce the withdrawal, or, once the delay has passed, take the money back.
+
+        The same call does whichever is due; :meth:`withdrawable_at` says when.
+        """
+        channel = self.sync(channel_id)
+        pending = self.chain.call(self.contract.pending_withdrawals(channel.channel_id))
+        if pending.initiated_at:
+            self._finalize(channel, pending.initiated_at)
+        else:
+            self._announce(channel)
+        return self.sync(channel_id)
+
+    def withdrawable_at(self, channel: PayerChannel) -> int:
+        """Return when an announced withdrawal can be taken, Unix seconds of chain time; 0 when none is."""
+        pending = self.chain.call(self.contract.pending_withdrawals(channel.channel_id))
+        return pending.initiated_at + channel.config.withdraw_delay if pending.initiated_at else 0
+
+    def sync(self, channel_id: bytes) -> PayerChannel:
+        """Take over what the chain has of a channel."""
+        state = self.chain.call(self.contract.channels(Bytes32(channel_id)))
+        return self.book.sync(channel_id, balance=state.balance, claimed=state.total_claimed)
+
+    # Rebuilding
+
+    def rebuild(self) -> list[PayerChannel]:
+        """Find this account's channels on the chain and write down what the book lacks.
+
+        What was signed and not claimed the chain does not know: hand every payee's last voucher to :meth:`adopt`
+        before paying through a channel again.
+        """
+        topics = [ChannelCreated.TOPIC]
+        for log in self.chain.logs(address=self.contract.address, topics=topics):
+            config = ChannelCreated.from_log(log).config
+            if config.payer == self.account.address:
+                self.sync(self.book.add(self.domain, config).channel_id)
+        return self.book.channels()
+
+    def adopt(self, voucher: SignedVoucher) -> PayerChannel:
+        """Take over the last voucher that a payee has of this account.
+
+        Raises:
+            VerificationError: This account did not sign it.
+        """
+        if voucher.domain != self.domain or voucher.config.payer != self.account.address or not voucher.is_signed():
+            raise VerificationError(f"{self.account.address} did not sign this voucher")
+        channel = self.book.add(self.domain, voucher.config)
+        self.sync(channel.channel_id)
+        return self.book.raise_ceiling(channel.channel_id, voucher.ceiling)
+
+    def voucher(self, channel: PayerChannel, ceiling: int, *, lock: bytes = b"") -> SignedVoucher:
+        """Sign a voucher for a ceiling that the book has.
+
+        Raises:
+            InputError: The book has no such promise.
+        """
+        if ceiling > self.book.channel(channel.channel_id).ceiling:
+            raise InputError(f"nothing up to {ceiling} was promised through channel {channel.channel_id}")
+        return sign_voucher(self.signer, channel.domain, channel.config, ceiling, lock=lock)
+
+    # Below
+
+    def _channel_to(self, payee: Address, token: Address) -> PayerChannel:
+        known = self.book.open_channel(payee, token, self.contract.address)
+        if known is not None:
+            return known
+        number = sum(1 for c in self.book.channels() if (c.config.receiver, c.config.token) == (payee, token))
+        config = channel_config(
+            self.signer,
+            payee,
+            token=token,
+            payer=self.account.address,
+            withdraw_delay=self.policy.withdraw_delay,
+            salt=number.to_bytes(32, "big"),
+        )
+        return self.sync(self.book.add(self.domain, config).channel_id)
+
+    def _sent(self, payment: Payment) -> SentPayment:
+        channel = self.book.channel(payment.channel_id)
+        return SentPayment(payment, self.voucher(channel, payment.ceiling))
+
+    def _top_up(self, channel: PayerChannel, amount: int) -> None:
+        with file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock"):
+            present = self.sync(channel.channel_id)
+            missing = present.ceiling + amount - present.balance
+            if missing > 0:
+                wanted = max(missing, amount * self.policy.deposit_factor)
+                held = self.chain.call(Erc20(channel.config.token).balance_of(self.account.address))
+                self._deposit(present, max(missing, min(wanted, held)))
+
+    def _deposit(self, channel: PayerChannel, amount: int) -> PayerChannel:
+        token = channel.config.token
+        unfinished = self.book.unfinished_deposit(channel.channel_id)
+        wanted = amount if unfinished is None else unfinished.amount
+        held = self.chain.call(Erc20(token).balance_of(self.account.address))
+        if unfinished is None and held < wanted:
+            info = self.chain.token_info(token)
+            raise InputError(
+                f"{self.account.address} holds {info.from_units(held)} {info.symbol}, the channel needs "
+                f"{info.from_units(wanted)}"
+            )
+        valid_before = int(max(time.time(), self.chain.now())) + _AUTHORIZED_FOR
+        deposit = self.book.begin_deposit(channel.channel_id, wanted, valid_before=valid_before)
+        try:
+            self._send_deposit(channel, deposit)
+        except ContractError:
+            self.book.end_deposit(deposit)
+            raise
+        self.book.end_deposit(deposit)
+        return self.sync(channel.channel_id)
+
+    def _send_deposit(self, channel: PayerChannel, deposit: Deposit) -> Receipt:
+        """Send it; the salt follows from its number, so that no second authorization for it can ever be good."""
+        salt = int.from_bytes(keccak256(b"deposit" + channel.channel_id + deposit.number.to_bytes(8, "big")), "big")
+        nonce = keccak256(encode(["bytes32", "uint256"], [channel.channel_id, salt]))
+        signature = sign_receive(
+            self.signer,
+            token_domain(self.chain, channel.config.token),
+            payer=self.account.address,
+            to=self.collector,
+            amount=deposit.amount,
+            valid_before=deposit.valid_before,
+            nonce=nonce,
+        )
+        data = encode(["uint256", "uint256", "uint256", "bytes"], [0, deposit.valid_before, salt, signature])
+        call = self.contract.deposit(channel.config, deposit.amount, self.collector, data)
+        return self.account.transact(call, key=f"pay:deposit:{channel.channel_id}:{deposit.number}")
+
+    def _announce(self, channel: PayerChannel) -> None:
+        self.book.set_closing(channel.channel_id, closing=True)  # from here on nothing more is promised
+        present = self.book.channel(channel.channel_id)
+        rest = present.balance - max(present.claimed, present.ceiling)
+        if rest <= 0:
+            self.book.set_closing(channel.channel_id, closing=channel.closing)
+            raise InputError(f"nothing of channel {channel.channel_id} is left to take back")
+        times = self.chain.logs(address=self.contract.address, topics=[WithdrawInitiated.TOPIC, channel.channel_id])
+        call = self.contract.initiate_withdraw(channel.config, rest)
+        self.account.transact(call, key=f"pay:withdraw:{channel.channel_id}:{len(times)}")
+
+    def _finalize(self, channel: PayerChannel, initiated_at: int) -> None:
+        due = initiated_at + channel.config.withdraw_delay
+        if max(self.chain.now(), int(time.time()) if self.chain.is_devnet else 0) < due:
+            raise InputError(f"the withdrawal can be taken at {due}", hint="run the same command again then")
+        key = f"pay:finalize:{channel.channel_id}:{initiated_at}"
+        self.account.transact(self.contract.finalize_withdraw(channel.config), key=key)
+        self.book.set_closing(channel.channel_id, closing=True)

@@ -1,0 +1,123 @@
+"""The SQLite file that both channel books and the budgets of a network live in.
+
+Write-ahead mode with full syncs, shared by every thread and process of the home; whatever is promised to somebody is
+committed here before it is signed or sent. Amounts are text: they have 128 bits.
+
+Example:
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, PaymentStore(f"{folder}/payments.sqlite") as store:
+    ...     store.read("SELECT count(*) FROM payments")[0][0]
+    0
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+__all__ = ["PaymentStore"]
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS payer_channels (
+  channel_id TEXT PRIMARY KEY, chain_id INTEGER NOT NULL, contract TEXT NOT NULL, payer TEXT NOT NULL,
+  payee TEXT NOT NULL, token TEXT NOT NULL, config TEXT NOT NULL, balance TEXT NOT NULL DEFAULT '0',
+  claimed TEXT NOT NULL DEFAULT '0', ceiling TEXT NOT NULL DEFAULT '0', closing INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX IF NOT EXISTS payer_channels_by_payee ON payer_channels (payer, payee, token);
+CREATE TABLE IF NOT EXISTS payments (
+  payer TEXT NOT NULL, key TEXT NOT NULL, channel_id TEXT NOT NULL, payee TEXT NOT NULL, token TEXT NOT NULL,
+  amount TEXT NOT NULL, ceiling TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (payer, key)
+) STRICT;
+CREATE TABLE IF NOT EXISTS deposits (
+  channel_id TEXT NOT NULL, number INTEGER NOT NULL, amount TEXT NOT NULL, valid_before INTEGER NOT NULL,
+  done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (channel_id, number)
+) STRICT;
+CREATE TABLE IF NOT EXISTS payee_channels (
+  channel_id TEXT PRIMARY KEY, chain_id INTEGER NOT NULL, contract TEXT NOT NULL, payee TEXT NOT NULL,
+  token TEXT NOT NULL, config TEXT NOT NULL, balance TEXT NOT NULL DEFAULT '0', claimed TEXT NOT NULL DEFAULT '0',
+  charged TEXT NOT NULL DEFAULT '0', ceiling TEXT NOT NULL DEFAULT '0', signature BLOB NOT NULL DEFAULT x'',
+  withdraw_at INTEGER NOT NULL DEFAULT 0, refund_nonce INTEGER NOT NULL DEFAULT 0,
+  synced_at INTEGER NOT NULL DEFAULT 0, note TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX IF NOT EXISTS payee_channels_by_payee ON payee_channels (payee, token);
+CREATE TABLE IF NOT EXISTS budgets (
+  payer TEXT NOT NULL, token TEXT NOT NULL, terms TEXT NOT NULL, PRIMARY KEY (payer, token)
+) STRICT;
+CREATE TABLE IF NOT EXISTS spending (
+  payer TEXT NOT NULL, token TEXT NOT NULL, payee TEXT NOT NULL, hour INTEGER NOT NULL, amount TEXT NOT NULL,
+  PRIMARY KEY (payer, token, payee, hour)
+) STRICT;
+CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS answers (
+  payee TEXT NOT NULL, identifier TEXT NOT NULL, request TEXT NOT NULL, payer TEXT NOT NULL, state TEXT NOT NULL,
+  status INTEGER NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY (payee, payer, identifier)
+) STRICT;
+"""
+
+
+class PaymentStore:
+    """The file.
+
+    Args:
+        path: Where it lies; made, with its folder, when it is missing.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60)
+        self._database.row_factory = sqlite3.Row
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.executescript(_SCHEMA)
+        self.path.chmod(0o600)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Run a block as one transaction: all of it is kept, or nothing. A block inside a block belongs to it."""
+        with self._lock:
+            if self._database.in_transaction:
+                yield self._database
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """Return the rows of a query."""
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def mark(self, name: str) -> int | None:
+        """Return a number that was kept under a name."""
+        found = self.read("SELECT value FROM marks WHERE name = ?", name)
+        return int(found[0]["value"]) if found else None
+
+    def set_mark(self, name: str, value: int) -> None:
+        """Keep a number under a name."""
+        with self.write() as database:
+            database.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))
