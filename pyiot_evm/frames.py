@@ -47,8 +47,11 @@ def table_frame(table: Table, *, exact: bool = False) -> Any:
     import pandas as pd  # noqa: PLC0415
 
     index = pd.to_datetime(list(table.times), unit="ms", utc=True).astype("datetime64[ms, UTC]").rename("time")
-    columns: dict[str, Any] = {}
-    for position, field in enumerate(table.schema.fields):
+    fields, columns = table.schema.fields, {}
+    titles = [field.label or field.name for field in fields]
+    if len(set(titles)) < len(titles):  # a column that is there twice in the seller's file
+        titles = list(table.schema.names)
+    for position, (title, field) in enumerate(zip(titles, fields, strict=True)):
         column = [row[position] for row in table.rows]
         if exact:
             values: Any = pd.Series([field.unfix(value) for value in column], index=index, dtype=object)
@@ -56,7 +59,7 @@ def table_frame(table: Table, *, exact: bool = False) -> Any:
             values = pd.Series(column, index=index, dtype="int64")
         else:
             values = pd.Series([float(field.unfix(value)) for value in column], index=index, dtype="float64")
-        columns[field.label or field.name] = values
+        columns[title] = values
     return pd.DataFrame(columns, index=index)
 
 

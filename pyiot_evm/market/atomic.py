@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from pyiot_evm.device.files import sync_folder
+from pyiot_evm.exceptions import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +32,28 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: Where the file will be; its folder is made when it is missing.
+
+    Raises:
+        InputError: Nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.{os.urandom(4).hex()}.part")
     try:
-        with temporary.open("x+b") as file:
+        with _new_file(temporary, path) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             temporary.unlink()
+
+
+def _new_file(temporary: Path, path: Path) -> BinaryIO:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return temporary.open("x+b")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error

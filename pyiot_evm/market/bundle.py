@@ -314,6 +314,8 @@ class Bundle:
         return proof_of(self.sealed_leaves(), index, len(self))
 
     def _read(self, offset: int, size: int) -> bytes:
+        if self._file.closed:
+            raise InputError("the bundle is closed")
         data = os.pread(self._file.fileno(), size, offset)
         if len(data) != size:
             raise TransportError("the bundle was cut off while it was read", retryable=False)

@@ -134,6 +134,8 @@ class CsvStyle:
             raise InputError(f"a header has one title a column: {len(self.header)} for {len(self.numbers) + 1}")
         if not all(_is_text(title) for title in self.header):
             raise InputError(f"a header's titles are texts of at most {_MAX_TITLE} characters")
+        if not all(title.isprintable() and not title.startswith("=") for title in self.header):
+            raise InputError("a header's titles are one line each and no formulas", hint="rename the column")
         if type(self.time_column) is not int or not 0 <= self.time_column <= len(self.numbers):
             raise InputError(f"there is no column {self.time_column!r}")
         if self.delimiter not in DELIMITERS or self.line_end not in ("\n", "\r\n"):

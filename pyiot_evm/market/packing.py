@@ -148,7 +148,11 @@ def seal_file(
     header = _header(
         draft, count, metadata, place, key=key, leaf_size=SALT_SIZE + CHUNK_SIZE if count > 1 else last, last=last
     )
-    with source.open("rb") as file:
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror}") from error
+    with file:
         return _write(target, chunks_of(key, file), header, key, progress)
 
 

@@ -5,7 +5,8 @@ key off the curve, a rule whose code is not known, parameters that are not the h
 short, a signer that was not the device's, leaves that do not lie under the sealed root. After the reveal,
 :func:`find_fraud` looks at every leaf, and :func:`disclose` makes the one-transaction proof of the first that lies.
 
-What no rule can decide is checked too and told: whether each reading names the one before it (:func:`check_chain`).
+What no rule can decide is checked as well and told: whether each reading names the one before it, whether the free
+sample and the statistics were true (:func:`false_claims`).
 
 Example:
     >>> PurchasePolicy().min_dispute_window
@@ -14,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ from pyiot_evm.device.reading import Reading
 from pyiot_evm.device.signers import check_signer, curve_of
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.hashing import keccak256
+from pyiot_evm.market.csv_style import render_number
+from pyiot_evm.market.datasets import Table
 from pyiot_evm.market.key_release import is_on_curve
 from pyiot_evm.market.offers import offer_id
 from pyiot_evm.market.packing import rooted_records
@@ -30,10 +34,11 @@ from pyiot_evm.market.sealing import CHUNK_SIZE, SALT_SIZE, decrypt_leaves, unse
 from pyiot_evm.types import ZERO_ADDRESS, Bytes32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pyiot_evm.market.bundle import Bundle
     from pyiot_evm.market.key_release import ContentKey
+    from pyiot_evm.market.metadata import Metadata
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.packing import Place, Progress
     from pyiot_evm.market.rules import LeafRule
@@ -42,15 +47,21 @@ if TYPE_CHECKING:
     SignerCheck = Callable[[bytes, bytes, int], bool]
 
 __all__ = [
+    "FalseClaimWarning",
     "PurchasePolicy",
     "check_bundle",
     "check_chain",
     "check_offer",
     "disclose",
+    "false_claims",
     "find_fraud",
     "open_readings",
     "rule_of",
 ]
+
+
+class FalseClaimWarning(UserWarning):
+    """Data keeps its promise and is not what its metadata says; no contract decides that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +198,13 @@ def _check_readings(bundle: Bundle, rule: SignedReadingRule, is_signer_at: Signe
         raise VerificationError(f"the leaves have {header.leaf_size} bytes, not {rule.leaf_length()} as the rule wants")
     if metadata.rows != len(bundle):
         raise VerificationError(f"the metadata says {metadata.rows} rows, the bundle has {len(bundle)}")
-    if not (promise.t0 <= metadata.first_time <= metadata.last_time <= promise.t1):
-        raise VerificationError("the metadata's time range is not within the rule's")
+    if (metadata.first_time, metadata.last_time) != (promise.t0, promise.t1):
+        raise VerificationError(
+            f"the metadata says times from {metadata.first_time} to {metadata.last_time}, the rule promises "
+            f"{promise.t0} to {promise.t1}",
+            hint="what the rule does not promise could not be disputed",
+        )
+    _check_statistics(metadata, promise)
     if is_signer_at is not None and not all(
         is_signer_at(promise.device, promise.signer, time // 1000) for time in (promise.t0, promise.t1)
     ):
@@ -196,6 +212,21 @@ def _check_readings(bundle: Bundle, rule: SignedReadingRule, is_signer_at: Signe
             f"the signer in the rule's parameters was not device 0x{promise.device.hex()}'s at those times",
             hint="the readings may be somebody else's",
         )
+
+
+def _check_statistics(metadata: Metadata, promise: RuleParams) -> None:
+    """Check that the least and greatest values that are claimed are those that are promised."""
+    fields = metadata.schema.fields if metadata.schema is not None else ()
+    for field, claim, bounds in zip(
+        fields, metadata.statistics, zip(promise.minimum, promise.maximum, strict=True), strict=False
+    ):
+        promised = tuple(render_number(bound, field.scale, "shortest") for bound in bounds)
+        if (claim.minimum, claim.maximum) != promised:
+            raise VerificationError(
+                f"the metadata says {field.name} from {claim.minimum} to {claim.maximum}, the rule promises "
+                f"{promised[0]} to {promised[1]}",
+                hint="what the rule does not promise could not be disputed",
+            )
 
 
 def find_fraud(
@@ -239,7 +270,8 @@ def disclose(bundle: Bundle, key: ContentKey, index: int) -> Disclosure:
 def open_readings(bundle: Bundle, key: ContentKey) -> list[Reading]:
     """Return the readings that a bundle holds, once every hash and the root are checked.
 
-    Whether they keep the offer's rule is for :func:`find_fraud`.
+    Whether they keep the offer's rule is for :func:`find_fraud`. What no rule can decide and is not so is told by a
+    :class:`FalseClaimWarning`.
 
     Raises:
         InputError: The bundle holds a file.
@@ -250,12 +282,35 @@ def open_readings(bundle: Bundle, key: ContentKey) -> list[Reading]:
     promise = RuleParams.decode(bundle.rule_params)
     count, curve = len(promise.minimum), curve_of(promise.signer)
     try:
-        return [
+        readings = [
             Reading.from_leaf(leaf, device=promise.device, schema=promise.schema, value_count=count, curve=curve)
             for leaf in unseal_leaves(key, rooted_records(bundle))
         ]
     except InputError as error:
         raise VerificationError(f"a leaf is no reading: {error}") from error
+    for claim in false_claims(readings, bundle.metadata):
+        warnings.warn(claim, FalseClaimWarning, stacklevel=2)
+    return readings
+
+
+def false_claims(readings: Sequence[Reading], metadata: Metadata) -> list[str]:
+    """Return what a seller said of readings that no rule can decide and that is not so.
+
+    Args:
+        readings: All readings of the data set, in order.
+        metadata: The data set's metadata.
+    """
+    claims = []
+    if (broken := check_chain(readings)) is not None:
+        claims.append(f"reading {broken} does not name the one before it: the device's journal was forked or replaced")
+    sample = tuple((reading.time, *reading.values) for reading in readings[: len(metadata.sample)])
+    if sample != metadata.sample:
+        claims.append("the free sample is not how the data begins")
+    if metadata.schema is not None and metadata.statistics:
+        table = Table.from_readings(readings, metadata.schema)
+        if table.statistics() != metadata.statistics:
+            claims.append("the statistics are not those of the data")
+    return claims
 
 
 def check_chain(readings: Iterable[Reading], before: bytes | None = None) -> int | None:

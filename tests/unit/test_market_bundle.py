@@ -24,12 +24,13 @@ from pyiot_evm.market.bundle import MAGIC, PREAMBLE_SIZE, Bundle, BundleHeader
 from pyiot_evm.market.datasets import Table
 from pyiot_evm.market.fetch import FetchPolicy
 from pyiot_evm.market.key_release import ContentKey
-from pyiot_evm.market.metadata import Metadata
+from pyiot_evm.market.metadata import Metadata, Statistics
 from pyiot_evm.market.offers import blank_offer
 from pyiot_evm.market.packing import Place, file_metadata, seal_file, seal_readings, unseal_bytes, unseal_file
 from pyiot_evm.market.rules import RuleParams, SignedReadingRule
 from pyiot_evm.market.sealing import seal_leaves, sealed_leaf
 from pyiot_evm.market.verification import (
+    FalseClaimWarning,
     PurchasePolicy,
     check_bundle,
     check_chain,
@@ -537,8 +538,11 @@ def _of(signer, /, **changes):
         ({"schema": bytes(32)}, "the schema is not the one"),
         ({"minimum": (), "maximum": ()}, "the rule bounds 0 values"),
         ({"maximum": (1, 2)}, "the rule bounds 1 values"),
-        ({"t0": 1001}, "time range is not within"),
-        ({"t1": 1003}, "time range is not within"),
+        ({"t0": 1001}, "says times from 1000 to 1004, the rule promises 1001 to 1004"),
+        ({"t1": 1003}, "the rule promises 1000 to 1003"),
+        ({"t0": 0, "t1": (1 << 64) - 1}, "the rule promises 0 to 18446744073709551615"),
+        ({"minimum": (-(1 << 127),)}, "says value from -0.2 to 0.2, the rule promises"),
+        ({"maximum": (21,)}, "the rule promises -0.2 to 0.21"),
     ],
 )
 def test_check_bundle__when_the_promise_does_not_fit_the_metadata__raises(tmp_path, changes, message):
@@ -683,3 +687,53 @@ def test_check_chain__when_a_reading_does_not_name_the_one_before__gives_its_pos
     readings = series.readings
     assert check_chain([*readings[:2], replace(readings[2], prev=bytes(32)), *readings[3:]]) == 2
     assert check_chain(readings, b"\x01" * 32) == 0
+
+
+def test_open_readings__when_the_chain_is_broken__warns_and_gives_them(tmp_path):
+    """No rule sees two leaves at once: a seller who replaced a journal cannot be disputed, but is told on."""
+    signer = LocalSigner.create()
+    readings = signed(signer)
+    readings[3] = Reading.sign(signer, seq=3, time=1003, schema=SCHEMA.hash, values=(10,), prev=bytes(32))
+    packed = pack_readings(tmp_path / "b", readings, signer)
+    with packed.open() as bundle:
+        assert find_fraud(bundle, packed.key, packed.check(bundle)) is None
+        with pytest.warns(FalseClaimWarning, match="reading 3 does not name the one before it"):
+            assert open_readings(bundle, packed.key) == readings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sample": ((1000, -19),)}, "the free sample is not how the data begins"),
+        ({"statistics": (Statistics("-0.2", "0.2", "0.1"),)}, "the statistics are not those of the data"),
+    ],
+)
+def test_open_readings__when_the_metadata_lied__warns(tmp_path, change, message):
+    signer = LocalSigner.create()
+    readings = signed(signer)
+    metadata = replace(Table.from_readings(readings, SCHEMA).metadata(title="Readings"), **change)
+    packed = pack_readings(tmp_path / "b", readings, signer, metadata=metadata)
+    with packed.open() as bundle:
+        assert find_fraud(bundle, packed.key, packed.check(bundle)) is None
+        with pytest.warns(FalseClaimWarning, match=message):
+            open_readings(bundle, packed.key)
+
+
+def test_leaf__when_the_bundle_is_closed__raises(blob):
+    with blob.open() as bundle:
+        pass
+    with pytest.raises(InputError, match="the bundle is closed"):
+        bundle.leaf(0)
+
+
+def test_open_own__when_the_path_is_a_link__opens_what_it_names(blob, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link").symlink_to(blob.path)
+    with Bundle.open_own(tmp_path / "elsewhere" / "link") as bundle:
+        assert len(bundle) == 10
+
+
+@pytest.mark.parametrize("target", [".", "data.bin/below"])
+def test_unseal_file__when_nothing_can_be_written_there__raises(blob, tmp_path, target):
+    with blob.open() as bundle, pytest.raises(InputError, match=r"is a folder|cannot be written"):
+        unseal_file(bundle, blob.key, tmp_path / target)

@@ -139,6 +139,8 @@ def test_from_document__when_written_by_us__gives_the_same_style():
         {"header": ["t"]},
         {"header": [1, 2, 3]},
         {"header": ["x" * 300, "a", "b"]},
+        {"header": ["=HYPERLINK(1)", "a", "b"]},
+        {"header": ["two\nlines", "a", "b"]},
         {"time_column": 3},
         {"time_column": -1},
         {"time_column": True},

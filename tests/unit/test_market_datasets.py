@@ -142,6 +142,7 @@ def test_read_csv__when_titles_are_no_senml_names__keeps_them_as_labels():
     table = exactly(data)
     assert table.schema.names == ("Temp_C_", "Temp_C__2", "value3")
     assert [field.label for field in table.schema.fields] == ["Temp (°C)", "Temp (°C)", "µ"]
+    assert list(table.frame().columns) == ["Temp_C_", "Temp_C__2", "value3"]
     assert table.csv() == data
 
 
