@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import warnings
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -278,3 +279,14 @@ def test_from_readings__when_signed__gives_the_table_and_a_frame_with_proof_hand
 def test_read_table__when_flags__are_zero_and_one():
     frame = pd.DataFrame({"x": [True, False]}, index=pd.to_datetime([0, 60], unit="s"))
     assert read_table(frame).rows == [(1,), (0,)]
+
+
+NAB = sorted((Path(__file__).resolve().parents[1] / "data" / "nab").glob("*.csv"))
+
+
+@pytest.mark.parametrize("path", NAB, ids=lambda path: path.stem)
+def test_read_csv__when_an_excerpt_of_a_real_series__comes_back_byte_for_byte(path):
+    data = path.read_bytes()
+    table = exactly(data, name=path.name)
+    assert table.csv() == data
+    assert len(NAB) == 5
