@@ -79,7 +79,7 @@ def harness(devnet):
     if not ARTIFACT.exists():
         subprocess.run([sys.executable, ROOT / "scripts" / "tools" / "compile_contracts.py"], check=True)
     artifact = json.loads(ARTIFACT.read_text())
-    devnet.rpc("anvil_setCode", str(HARNESS), artifact["deployedBytecode"])
+    devnet.rpc("hardhat_setCode", str(HARNESS), artifact["deployedBytecode"])
     return Harness(devnet, artifact["abi"])
 
 

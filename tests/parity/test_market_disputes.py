@@ -238,7 +238,7 @@ class Later:
 
     def _set_code(self, code):
         if self.signer.curve == "secp256k1":  # a P-256 signer begins with the verifier, whose code nobody can change
-            self.desk.chain.rpc("anvil_setCode", str(self.signer.address), code)
+            self.desk.chain.rpc("hardhat_setCode", str(self.signer.address), code)
 
     def transfer(self):
         if self.is_owner:
