@@ -33,7 +33,7 @@ import { SaleTerms } from "contracts/market/SaleTerms.sol";
 /// DM-2 An order reaches at most one of Settled and Refunded; never are both parties paid for it.
 /// DM-3 Where a key was revealed, κ'G − Q = M.
 /// DM-6 Every Paid or Revealed order can be ended by anyone after its deadline.
-/// DM-7 Tokens of an offer = its settled first sales; open and settled copies never exceed its supply.
+/// DM-7 Tokens of an offer = its settled first sales; open, settled and disputed copies never exceed its supply.
 ///
 /// ASSUMPTIONS. Tokens move what they say (checked) and keep balances still (not checked: no rebasing). A rule is a pure
 /// function. An issuer can still block an address.
@@ -161,7 +161,7 @@ contract DataMarket is IDataMarket, DataToken, Relayed {
     function settle(Offer calldata offer, Row[] calldata rows) external nonReentrant {
         bytes32 saleId = offerId(offer);
         address caller = _msgSender();
-        uint256 settled;
+        uint256 settled = 0;
         for (uint256 i = 0; i < rows.length; ++i) {
             address buyer = rows[i].buyer;
             if (!_orders.trySettle(Orders.idOf(saleId, rows[i]), caller == buyer)) continue;

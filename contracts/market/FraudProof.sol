@@ -20,7 +20,8 @@ import { MerkleTree } from "contracts/libraries/MerkleTree.sol";
 ///
 /// ASSUMPTIONS. The caller checked that the content key is the one of the offer's public key.
 library FraudProof {
-    /// @notice The gas that a rule gets.
+    /// @notice The gas that a rule gets. A signed reading of 4 KiB (244 values) whose P-256 signature is checked without
+    /// the precompile takes 495,000.
     uint256 internal constant RULE_GAS = 750_000;
 
     /// @dev What must be left before the call: a call passes on at most 63/64, after paying for a cold account.
