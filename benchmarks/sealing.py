@@ -112,12 +112,12 @@ def blob(folder: Path, mib: int, rounds: int) -> dict[str, Any]:
 def readings(folder: Path, curve: Any, count: int, rounds: int) -> dict[str, Any]:
     """Seal, open and judge readings; judging checks every signature."""
     signer, path = LocalSigner.create(curve), folder / f"{curve}.pyiot"
-    items = [
-        Reading.sign(
-            signer, seq=seq, time=1_700_000_000_000 + seq, schema=SCHEMA.hash, values=(seq,), device=signer.device
+    items: list[Reading] = []
+    for seq in range(count):
+        fields = {"seq": seq, "time": 1_700_000_000_000 + seq, "schema": SCHEMA.hash, "values": (seq,)}
+        items.append(
+            Reading.sign(signer, prev=items[-1].digest if items else bytes(32), device=signer.device, **fields)
         )
-        for seq in range(count)
-    ]
     promise = RuleParams.of(items, signer.signer_bytes)
     leaves = [item.leaf() for item in items]
     key, metadata = ContentKey.create(), Table.from_readings(items, SCHEMA).metadata(title="Readings")
