@@ -21,7 +21,7 @@ from pyiot_evm.cli.data_options import (
     nouns,
 )
 from pyiot_evm.cli.data_session import inspect, open_market, query, sale_id
-from pyiot_evm.cli.options import CHAIN, TOKEN, command
+from pyiot_evm.cli.options import CHAIN, QUIET, TOKEN, command
 from pyiot_evm.cli.session import Session
 
 __all__: list[str] = []
@@ -35,7 +35,7 @@ BundleFile = Annotated[str, typer.Argument(metavar="BUNDLE", help="A bundle's pa
 _COLUMNS = {"id": "OFFER", "title": "TITLE", "rows": "ROWS", "from": "FROM", "price": "PRICE", "kind": "KIND"}
 
 
-@command(nouns, "list", CHAIN, TOKEN)
+@command(nouns, "list", CHAIN, TOKEN, QUIET)
 def list_(
     session: Session,
     *,
@@ -75,8 +75,11 @@ def list_(
         limit=limit,
     )
     market = open_market(session)
-    for found in market.watch(wanted) if watch else ():
-        show_one(session, documents.entry_row(session.chain, found))
+    if watch:
+        with session.stop_signal() as stop:
+            for found in market.watch(wanted, stopped=stop.is_set):
+                show_one(session, documents.entry_row(session.chain, found))
+        return
     rows = [documents.entry_row(session.chain, found) for found in market.search(wanted)]
     session.output.show_rows("offers", rows, _COLUMNS, "nothing is for sale that fits")
 

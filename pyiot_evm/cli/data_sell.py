@@ -31,7 +31,7 @@ from pyiot_evm.cli.data_options import (
     nouns,
 )
 from pyiot_evm.cli.data_session import bought_offer, licence_of, own_sale, serving
-from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
+from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
 from pyiot_evm.cli.session import Session
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ To = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Who gets it; NA
 Sum = Annotated[str | None, typer.Option("--amount", metavar="AMOUNT", help="How much; everything when left out.")]
 
 
-@command(nouns, "sell", CHAIN, TOKEN, SENDS, KEYS)
+@command(nouns, "sell", CHAIN, TOKEN, SENDS, KEYS, QUIET)
 def sell(
     session: Session,
     *,
@@ -135,7 +135,7 @@ def serve(session: Session, *, name: As, once: Once = False, withdraw: TakeOut =
     )
 
 
-@command(nouns, "resell", CHAIN, TOKEN, SENDS, KEYS)
+@command(nouns, "resell", CHAIN, TOKEN, SENDS, KEYS, QUIET)
 def resell(
     session: Session,
     *,

@@ -99,7 +99,7 @@ def transfer(session: Session, *, device: Device, to: NewOwner, name: As) -> Non
     """Hand a device that NAME owns to another owner; its key stays, its sessions end.
 
     Example:
-        pyiot device transfer sensor 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --as sensor
+        pyiot device transfer sensor buyer --as sensor
     """
     devices = devices_of(session, name)
     owner = session.keyring.entry(to).address if to in session.keyring else Address(to)

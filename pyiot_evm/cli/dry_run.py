@@ -62,10 +62,6 @@ class Rehearsal:
 class DryRunEnd(Exception):  # noqa: N818 - no error: the dry run is over
     """The first call that would change something was reached."""
 
-    def __init__(self, rehearsals: Sequence[Rehearsal]) -> None:
-        super().__init__(f"{len(rehearsals)} calls would be sent")
-        self.rehearsals = tuple(rehearsals)
-
 
 class RehearsalChain(Chain):
     """A chain on which nothing is sent."""
@@ -83,7 +79,7 @@ class RehearsalChain(Chain):
     def rpc(self, method: str, *params: Any) -> Any:
         """Send a request that only reads; the dry run ends at one that changes something."""
         if method.startswith(_CHANGES):
-            raise DryRunEnd(self.rehearsals)
+            raise DryRunEnd
         return super().rpc(method, *params)
 
     def account(self, signer: Signer, *, fees: FeePolicy | None = None) -> RehearsalAccount:
@@ -105,7 +101,7 @@ class RehearsalAccount(Account):
             self.chain.rehearsals.append(Rehearsal(self.address, call, self._simulate(call)))
         if all(call.function.startswith(_PREPARES) for call in calls):
             return [_Done(rehearsal) for rehearsal in self.chain.rehearsals[-len(calls) :]]
-        raise DryRunEnd(self.chain.rehearsals)
+        raise DryRunEnd
 
     def wait_many(
         self, pending: Sequence[Any], *, timeout: float = 0, confirmations: int | None = None
@@ -153,7 +149,7 @@ def show(output: Output, rehearsals: Sequence[Rehearsal]) -> None:
     """Print the calls that would be sent, their gas and their cost."""
     calls = [rehearsal.describe() for rehearsal in rehearsals]
     lines = [line for number, found in enumerate(rehearsals, start=1) for line in _lines(number, found)]
-    output.show({"dry_run": True, "calls": calls}, *lines, "nothing was sent")
+    output.show({"dry_run": True, "calls": calls}, *lines, "nothing was sent" if calls else "nothing would be sent")
 
 
 def _lines(number: int, rehearsal: Rehearsal) -> list[str]:

@@ -28,7 +28,7 @@ from pyiot_evm.cli.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CHAIN", "KEYS", "NEW_KEYS", "SENDS", "TOKEN", "As", "Name", "command"]
+__all__ = ["CHAIN", "KEYS", "NEW_KEYS", "QUIET", "SENDS", "TOKEN", "As", "Name", "command"]
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of this home: letters, digits and _.-")]
 As = Annotated[str, typer.Option("--as", metavar="NAME", help="Whose keys to use: a name of `pyiot key list`.")]
@@ -125,6 +125,15 @@ KEYS = (
     ),
 )
 """For commands that open keys."""
+
+QUIET = (
+    _option(
+        "quiet",
+        Annotated[bool, typer.Option("--quiet", "-q", help="Print ids alone, one a line.", rich_help_panel="Common")],
+        default=False,
+    ),
+)
+"""For commands whose result another command takes."""
 
 NEW_KEYS = (*KEYS, _option("new_passphrase", Annotated[bool, typer.Option(hidden=True)], default=True))
 """For commands that make keys: on a terminal the passphrase is asked for twice."""

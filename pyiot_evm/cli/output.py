@@ -48,10 +48,14 @@ class Output:
 
     Args:
         json: Whether stdout gets one JSON object instead of text.
+        quiet: Whether stdout gets ids alone.
+        muted: Whether results are dropped: a dry run has none.
     """
 
-    def __init__(self, *, json: bool = False) -> None:
+    def __init__(self, *, json: bool = False, quiet: bool = False, muted: bool = False) -> None:
         self.json = json
+        self._quiet = quiet
+        self._muted = muted
 
     def show(self, document: Mapping[str, Any], *lines: str) -> None:
         """Print the command's result.
@@ -60,10 +64,12 @@ class Output:
             document: What ``--json`` prints; bytes and decimals become text.
             *lines: What people read instead; the document's fields when there are none.
         """
+        if self._muted:
+            return
         if self.json:
             typer.echo(json.dumps(document, default=_plain))
             return
-        for line in lines or fields(document):
+        for line in [_id_of(document)] if self._quiet else lines or fields(document):
             typer.echo(line)
 
     def show_rows(self, name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> None:
@@ -77,6 +83,9 @@ class Output:
         """
         if self.json:
             self.show({name: list(rows)})
+        elif self._quiet:
+            for row in rows:
+                typer.echo(_id_of(row))
         elif rows:
             for line in table(
                 [[_cell(row.get(key), grouped=True) for key in columns] for row in rows], list(columns.values())
@@ -230,6 +239,11 @@ def hanging(head: str, text: str, *, indent: int) -> list[str]:
 def clock(seconds: float) -> str:
     """Write a time in UTC, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else ""
+
+
+def _id_of(document: Mapping[str, Any]) -> str:
+    """Return what other commands take to name this."""
+    return next(str(document[key]) for key in ("resale_id", "offer_id") if document.get(key))
 
 
 def _pad(text: str, width: int, *, right: bool) -> str:

@@ -43,6 +43,7 @@ class Session:
         confirmations: Blocks on top of a transaction; the chain's own number when left out.
         token: The ERC-20 token that prices are in; a devnet's dollar when left out.
         dry_run: Whether calls are shown instead of sent.
+        quiet: Whether stdout gets ids alone.
         passphrase_file: Where the keystore's passphrase stands.
         new_passphrase: Whether this command sets a passphrase, so that it is asked for twice.
     """
@@ -55,10 +56,11 @@ class Session:
         confirmations: int | None = None,
         token: str | None = None,
         dry_run: bool = False,
+        quiet: bool = False,
         passphrase_file: Path | None = None,
         new_passphrase: bool = False,
     ) -> None:
-        self.output = Output(json=json)
+        self.output = Output(json=json, quiet=quiet, muted=dry_run)
         self.rpc = rpc
         self.dry_run = dry_run
         self._confirmations = confirmations
@@ -77,11 +79,13 @@ class Session:
         self._open.close()
         if not self.dry_run:
             return False
-        from pyiot_evm.cli.dry_run import DryRunEnd, show  # noqa: PLC0415 - only in a dry run
+        from pyiot_evm.cli.dry_run import DryRunEnd, RehearsalChain, show  # noqa: PLC0415 - only in a dry run
 
-        if isinstance(error, DryRunEnd):
-            show(self.output, error.rehearsals)
-        return isinstance(error, DryRunEnd)
+        if error is not None and not isinstance(error, DryRunEnd):
+            return False
+        chain = self.__dict__.get("chain")
+        show(Output(json=self.output.json), chain.rehearsals if isinstance(chain, RehearsalChain) else [])
+        return True
 
     @cached_property
     def home(self) -> Home:

@@ -3,6 +3,7 @@
 - ``console``: lines that begin with ``$`` run in one bash session per page, in a folder of its own, with a home of its
   own; the lines below them are compared with the output. ``…`` stands for anything on one line, a line that is only
   ``…`` for any number of lines. A command that fails must be followed by a line ``[exit N]``.
+  ``$ scripts/NAME`` runs at the root of the tree; only ``scripts/test``, which runs these tests, is not started again.
 - ``python``: runs as a program in the same folder and home, and must not fail.
 - ``json``, ``toml``, ``ini``: must parse.
 - ``text``: pictures and forms; the only kind that nothing checks. ``solidity`` must be part of a source file.
@@ -40,7 +41,12 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     return [
-        Block(page, text[: m.start()].count("\n") + 2, m["kind"], re.sub(rf"^{m['indent']}", "", m["body"], flags=re.MULTILINE))
+        Block(
+            page,
+            text[: m.start()].count("\n") + 2,
+            m["kind"],
+            re.sub(rf"^{m['indent']}", "", m["body"], flags=re.MULTILINE),
+        )
         for m in FENCE.finditer(text)
     ]
 
@@ -115,9 +121,28 @@ class Page:
         self.bash.wait(timeout=30)
 
 
+def run_script(command: str) -> tuple[list[str], int]:
+    """Run a script of the tree, all but the one that runs this test."""
+    name, *words = command.split()
+    assert os.access(ROOT / name, os.X_OK), f"{name} is no script"
+    if name == "scripts/test":
+        return [], 0
+    environment = os.environ | {"PYIOT_SETUP_DONE": "1", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [ROOT / name, *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return [line.rstrip() for line in done.stdout.splitlines()], done.returncode
+
+
 def check_console(block: Block, page: Page) -> None:
     for number, command, expected in commands(block):
-        printed, code = page.run(command)
+        printed, code = run_script(command) if command.startswith("scripts/") else page.run(command)
         printed = [*[line for line in printed if line], *([f"[exit {code}]"] if code else [])]
         wanted = [line.rstrip() for line in expected if line.strip()]
         assert matches(wanted, printed), "\n".join(
