@@ -23,7 +23,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from pyiot_evm.exceptions import ConfigurationError, TransportError
+from pyiot_evm.exceptions import InputError, TransportError
 
 __all__ = ["Request", "RpcClient", "RpcError"]
 
@@ -83,7 +83,7 @@ class RpcClient:
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigurationError(
+            raise InputError(
                 f"not an http(s) address of a node: {_public(url)}", hint="write it like http://127.0.0.1:8545"
             )
         self.url = url

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Publisher", "SaleTerms", "Sealed", "Source"]
 
 ENDING = ".pyiot"
+_MAX_ROYALTY_BPS = 5_000
+_MIN_WINDOW, _MAX_WINDOW = 5 * 60, 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,13 @@ class SaleTerms:
     private: bool = False
     bundle_url: str = ""
     public_url: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.royalty_bps <= _MAX_ROYALTY_BPS:
+            raise InputError(f"a royalty is 0 to 50 percent, not {self.royalty_bps / 100:g}")
+        for name, seconds in (("reveal", self.reveal_window), ("dispute", self.dispute_window)):
+            if not _MIN_WINDOW <= seconds <= _MAX_WINDOW:
+                raise InputError(f"a {name} window is 5 minutes to 30 days, not {seconds} seconds")
 
     def document(self) -> dict[str, Any]:
         """Return the terms as JSON can hold them."""

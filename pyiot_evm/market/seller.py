@@ -177,8 +177,7 @@ class SellerLoop:
         return order_id
 
     def _one(self, order_id: OrderId, state: str) -> tuple[OrderRecord, SaleRecord]:
-        self._find_orders(self._sales())
-        self._refresh()
+        self.look()
         order = self._trader.journal.order(order_id)
         if order is None or order.seller != self._trader.address:
             raise InputError(f"{self._trader.address} has no order {order_id}")

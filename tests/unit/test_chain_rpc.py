@@ -12,7 +12,7 @@ import pytest
 from pyiot_evm.chain import rpc
 from pyiot_evm.chain.reverts import decode_revert, error_of
 from pyiot_evm.chain.rpc import RpcClient, RpcError
-from pyiot_evm.exceptions import ConfigurationError, ContractError, TransactionError, TransportError
+from pyiot_evm.exceptions import ContractError, InputError, TransactionError, TransportError
 
 
 class Server:
@@ -187,7 +187,7 @@ def test_client__when_the_url_has_a_secret__sends_it_and_never_shows_it(server):
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "localhost:8545", "http://", "ws://127.0.0.1:1"])
 def test_client__when_the_url_is_no_http_address__raises(url):
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InputError):
         RpcClient(url)
 
 
