@@ -130,11 +130,15 @@ interface IDataMarket {
     event OfferListed(
         bytes32 indexed offerId, address indexed seller, bytes32 indexed device, Offer offer, string uri, bytes summary
     );
+    /// @notice An offer can be bought no more; its open orders go on.
     event OfferCancelled(bytes32 indexed offerId);
+    /// @notice A resale was listed, or listed again with another place (the last one counts).
     event ResaleListed(
         bytes32 indexed resaleId, bytes32 indexed offerId, address indexed holder, Resale resale, string uri
     );
+    /// @notice A resale can be bought no more; its open order goes on.
     event ResaleCancelled(bytes32 indexed resaleId);
+    /// @notice The price is held, and a copy reserved or a token in custody, until `revealDeadline`.
     event OrderPaid(
         bytes32 indexed orderId,
         bytes32 indexed saleId,
@@ -144,12 +148,17 @@ interface IDataMarket {
         uint256 ephemeralY,
         uint40 revealDeadline
     );
+    /// @notice The buyer takes its scalar off `releasedKey` and has the key; it may dispute before `disputeDeadline`.
     event OrderRevealed(bytes32 indexed orderId, uint256 releasedKey, uint40 disputeDeadline);
+    /// @notice The seller or holder was credited, and the buyer has the data token.
     event OrderSettled(bytes32 indexed orderId);
+    /// @notice The buyer was credited the price; everything else went back to the seller or holder.
     event OrderRefunded(bytes32 indexed orderId);
     /// @notice A dispute was won at this leaf: the order is Refunded, and no OrderRefunded follows.
     event OrderDisputed(bytes32 indexed orderId, uint256 index);
+    /// @notice `account` paid into its credit.
     event Deposited(address indexed account, address indexed token, uint256 amount);
+    /// @notice `account` paid `to` out of its credit.
     event Withdrawn(address indexed account, address indexed token, uint256 amount, address to);
     /// @notice A settled sale's price and bond, a royalty, or a refund was credited.
     event Credited(address indexed account, address indexed token, uint256 amount);
@@ -158,41 +167,71 @@ interface IDataMarket {
 
     /* ERRORS */
 
+    /// @notice Only the seller may do that.
     error CallerNotSeller(address caller, address seller);
+    /// @notice Only the resale's holder may do that.
     error CallerNotHolder(address caller, address holder);
+    /// @notice The summary has too few or too many bytes.
     error SummaryLengthInvalid(uint256 length, uint256 minimum, uint256 maximum);
+    /// @notice A data set without leaves could never be disputed.
     error LeafCountTooLow(uint256 leafCount, uint256 minimum);
+    /// @notice A reveal or dispute window is too short or too long.
     error WindowOutOfBounds(uint256 window, uint256 minimum, uint256 maximum);
+    /// @notice The royalty is more than a seller may take.
     error RoyaltyTooHigh(uint256 royaltyBps, uint256 maximum);
+    /// @notice Q is no point of secp256k1, not reduced, or has an x that `ecrecover` cannot take.
     error PublicKeyInvalid(uint256 x, uint256 y);
+    /// @notice The seller or holder cancelled the offer or resale.
     error SaleIsCancelled(bytes32 saleId);
+    /// @notice The offer or resale ended at `expiry`.
     error SaleExpired(uint256 expiry, uint256 timestamp);
     /// @notice The sale is neither listed nor signed by its seller or holder.
     error SaleNotOffered(bytes32 saleId, address offeredBy);
+    /// @notice The resale names another offer than the one that came with it.
     error ResaleOfOtherOffer(bytes32 resaleOfferId, bytes32 offerId);
     /// @notice The resale's token is in an open order, or sold.
     error ResaleIsTaken(bytes32 resaleId);
+    /// @notice The holder has no data token of the offer (any more).
     error HolderHasNoToken(address holder, bytes32 offerId);
+    /// @notice Address 0 and the market itself cannot buy.
     error BuyerInvalid(address buyer);
+    /// @notice The offer is for `audience` alone.
     error BuyerNotInAudience(address buyer, address audience);
+    /// @notice Every copy is in an open order, sold, or lost by a dispute.
     error SupplyExhausted(bytes32 offerId, uint256 supply);
+    /// @notice More than 2^128 - 1 at once.
     error AmountTooHigh(uint256 amount, uint256 maximum);
+    /// @notice The account's credit does not cover the withdrawal, or the bond of one more order.
     error CreditTooLow(address account, address token, uint256 credit, uint256 amount);
+    /// @notice No key could ever be released to a mask of 0.
     error MaskIsZero();
+    /// @notice An order with this sale, buyer, mask and E was made before; try again with another E.
     error OrderAlreadyMade(bytes32 orderId, OrderState state);
+    /// @notice The authorization's signature is not r ‖ s ‖ v.
     error AuthorizationLengthInvalid(uint256 length, uint256 required);
+    /// @notice Only a Paid order can be revealed or refunded.
     error OrderNotPaid(bytes32 orderId, OrderState state);
+    /// @notice Only a Revealed order can be disputed or settled.
     error OrderNotRevealed(bytes32 orderId, OrderState state);
+    /// @notice That had to come before `deadline`.
     error WindowIsOver(uint256 deadline, uint256 timestamp);
+    /// @notice Before `deadline` that is for the one party alone who would give something up by it.
     error WindowIsOpen(uint256 deadline, uint256 timestamp);
+    /// @notice κ'G − Q is not the point behind the order's mask.
     error ReleasedKeyInvalid(bytes32 orderId);
+    /// @notice κG is not Q, or κ is not reduced.
     error ContentKeyInvalid(bytes32 orderId);
+    /// @notice The data set has no leaf at that index.
     error LeafIndexTooHigh(uint256 index, uint256 leafCount);
+    /// @notice The proof does not lead from this sealed leaf, at this index, to the offer's root.
     error LeafNotInRoot(bytes32 sealedLeafHash, bytes32 sealedRoot);
+    /// @notice These are not the parameters that the offer promised.
     error RuleParamsInvalid(bytes32 ruleParamsHash, bytes32 promised);
     /// @notice Not enough gas is left to give the rule all that it is promised.
     error RuleGasTooLow(uint256 gasLeft, uint256 required);
+    /// @notice The leaf decrypts to its hash and does not violate the rule.
     error FraudNotShown(bytes32 orderId, uint256 index);
+    /// @notice Address 0 and the market itself cannot be paid.
     error RecipientInvalid(address to);
 
     /* SELL */
@@ -287,26 +326,32 @@ interface IDataMarket {
 
     /* VIEWS */
 
+    /// @notice The EIP-712 digest of an offer, in this contract's domain.
     function offerId(Offer calldata offer) external view returns (bytes32);
 
+    /// @notice The EIP-712 digest of a resale, in this contract's domain.
     function resaleId(Resale calldata resale) external view returns (bytes32);
 
+    /// @notice The id of an order; reverts with ResaleOfOtherOffer where its resale is of another offer.
     function orderId(Order calldata order) external view returns (bytes32);
 
+    /// @notice Where an offer stands.
     /// @return listed Whether it can be bought without a signature.
     /// @return cancelled Whether it can be bought no more.
     /// @return copies Copies in open orders, settled, and lost by disputes; at most the supply, where there is one.
     function offerOf(bytes32 id) external view returns (bool listed, bool cancelled, uint32 copies);
 
+    /// @notice Where a resale stands.
     /// @return listed Whether it can be bought without a signature.
     /// @return cancelled Whether it can be bought no more.
     /// @return taken Whether its token is in an open order, or sold.
     function resaleOf(bytes32 id) external view returns (bool listed, bool cancelled, bool taken);
 
+    /// @notice Where an order stands.
     /// @return state Where the order stands.
     /// @return deadline Of the last window that was opened: to reveal while Paid, to dispute once Revealed.
     function orderOf(bytes32 id) external view returns (OrderState state, uint40 deadline);
 
-    /// @notice What `account` can withdraw or have locked as bonds, in base units of `token`.
+    /// @notice What `account` can withdraw, or have locked as bonds, in base units of `token`.
     function creditOf(address account, address token) external view returns (uint256);
 }
