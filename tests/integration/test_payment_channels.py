@@ -1,6 +1,6 @@
 """Channels between two machines on a real chain: open, pay, claim, settle, leave, lose a book."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,23 +50,18 @@ def test_pay__when_the_same_key_comes_again__is_the_same_voucher(payer, payee):
 
 
 def test_pay__when_many_threads_pay_at_once__each_has_a_ceiling_of_its_own(payer, payee):
-    ceilings, problems = [], []
-
-    def work():
-        try:
-            for _ in range(5):
-                ceilings.append(payer.pay(payee.address, "0.000001").payment.ceiling)
-        except Exception as error:
-            problems.append(error)
-
     payer.payments.open(payee.address, 1000)
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
-    assert sorted(ceilings) == list(range(1, 41))
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        sent = list(pool.map(lambda _: payer.pay(payee.address, "0.000001"), range(40)))
+    assert sorted(item.payment.ceiling for item in sent) == list(range(1, 41))
+
+
+def test_pay__when_many_threads_need_a_deposit_at_once__none_is_lost(payer, payee):
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        sent = list(pool.map(lambda _: payer.pay(payee.address, "0.001"), range(24)))
+    assert sorted(item.payment.ceiling for item in sent) == [1000 * n for n in range(1, 25)]
+    (channel,) = payer.payments.payer.book.channels()
+    assert 24_000 <= channel.balance <= 40_000
 
 
 def test_pay__when_the_budget_is_exceeded__nothing_is_signed_or_sent(devnet, payer, payee):

@@ -1,0 +1,207 @@
+"""Payers and payees killed (SIGKILL) before and after every write of their books and every send.
+
+The story runs once in a child that counts its points, then once for each point in a child that is killed there; a
+second child runs the same lines again to the end. Whatever the point: each payment is counted and paid once, no voucher
+is lost, and no money is paid in twice.
+"""
+
+import os
+import pickle
+import shutil
+import signal
+import sys
+import traceback
+from contextlib import contextmanager
+
+import pytest
+
+from pyiot_evm import Devnet, Machine, connect
+from pyiot_evm.chain.rpc import RpcClient
+from pyiot_evm.chain.transaction_journal import TransactionJournal
+from pyiot_evm.home import LIGHT, Home
+from pyiot_evm.payment.payee_book import VoucherRefusedError
+from pyiot_evm.payment.store import PaymentStore
+
+PASSPHRASE = "a passphrase of the tests"
+SENDING = "eth_sendRawTransaction"
+
+
+class Points:
+    """Counts the places where a process could die, and dies at one of them."""
+
+    def __init__(self, fatal):
+        self.count = 0
+        self.fatal = fatal
+        self.active = False
+
+    def reach(self):
+        if self.active:
+            self.count += 1
+            if self.count == self.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    @contextmanager
+    def counted(self):
+        self.active = True
+        try:
+            yield
+        finally:
+            self.active = False
+
+    def install(self):
+        write, journal = PaymentStore.write, TransactionJournal._write
+        PaymentStore.write, TransactionJournal._write = self.around(write), self.around(journal)
+        call, batch = RpcClient.call, RpcClient.batch
+        RpcClient.call = lambda c, m, *a: self.run(call, m == SENDING, c, m, *a)
+        RpcClient.batch = lambda c, r: self.run(batch, any(m == SENDING for m, _ in r), c, r)
+
+    def run(self, function, counts, *arguments):
+        if counts:
+            self.reach()
+        result = function(*arguments)
+        if counts:
+            self.reach()
+        return result
+
+    def around(self, function):
+        @contextmanager
+        def wrapped(*arguments, **named):
+            self.reach()
+            with function(*arguments, **named) as value:
+                yield value
+            self.reach()
+
+        return wrapped
+
+
+def ending(chain, payer, payee):
+    channels = payer.payments.payer.book.channels()
+    return {
+        "payer": payer.balance(),
+        "payee": payee.balance(),
+        "spent": payer.payments.spending().in_period,
+        "payments": [p.amount for p in payer.payments.payer.book.payments()],
+        "channels": [(c.balance, c.claimed, c.ceiling) for c in channels],
+    }
+
+
+def payer_dies(chain, points):
+    """Two payments with keys: the first opens and fills the channel, the second fits."""
+    payer, payee = Machine.open(chain, "payer"), Machine.open(chain, "payee")
+    with points.counted():
+        first = payer.pay(payee.address, "0.001", key="first")
+        second = payer.pay(payee.address, "0.002", key="second")
+    assert (first.payment.ceiling, second.payment.ceiling) == (1000, 3000)
+    payee.payments.collect(second.voucher)
+    payee.payments.claim()
+    payee.payments.settle()
+    payer.payments.payer.sync(second.payment.channel_id)
+    return ending(chain, payer, payee)
+
+
+def payee_dies(chain, points):
+    """A delivery is charged once or not at all; what was charged is claimed and paid out once."""
+    payer, payee = Machine.open(chain, "payer"), Machine.open(chain, "payee")
+    first = payer.pay(payee.address, "0.001", key="first")
+    second = payer.pay(payee.address, "0.002", key="second")
+    with points.counted():
+        for sent in (first, second):
+            try:
+                payee.payments.accept(sent.voucher, sent.payment.amount)
+            except VoucherRefusedError as refused:  # charged before the kill
+                assert refused.last is not None
+                assert refused.last.ceiling >= sent.voucher.ceiling
+        payee.payments.payee.tend()
+        payee.payments.claim()
+        payee.payments.settle()
+    payer.payments.payer.sync(first.payment.channel_id)
+    return ending(chain, payer, payee)
+
+
+def payer_leaves(chain, points):
+    """A withdrawal is announced and taken once."""
+    payer, payee = Machine.open(chain, "payer"), Machine.open(chain, "payee")
+    sent = payer.pay(payee.address, "0.001", key="only")
+    channel_id = sent.payment.channel_id
+    with points.counted():
+        if not payer.payments.payer.book.channel(channel_id).closing or not pending(payer, channel_id):
+            payer.payments.close(channel_id)
+    payee.payments.collect(sent.voucher) if not pending(payer, channel_id) else None
+    return {"pending": pending(payer, channel_id), "closing": payer.payments.payer.book.channel(channel_id).closing}
+
+
+def pending(payer, channel_id):
+    side = payer.payments.payer
+    return side.chain.call(side.contract.pending_withdrawals(channel_id)).amount
+
+
+STORIES = {"payer": payer_dies, "payee": payee_dies, "leaving": payer_leaves}
+
+
+class Stage:
+    """A devnet and a home with funded machines, put back before each run."""
+
+    def __init__(self, chain, folder):
+        self.chain = chain
+        self.folder = folder
+        self.snapshot = chain.snapshot()
+
+    def reset(self):
+        self.chain.rpc("evm_revert", self.snapshot)
+        self.snapshot = self.chain.snapshot()
+        shutil.rmtree(self.folder / "home", ignore_errors=True)
+        shutil.copytree(self.folder / "template", self.folder / "home")
+
+    def run(self, story, fatal):
+        result = self.folder / "result"
+        result.unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            self.play(story, fatal, result)
+        _, status = os.waitpid(child, 0)
+        found, points = pickle.loads(result.read_bytes()) if result.exists() else (None, 0)
+        return status, found, points
+
+    def play(self, story, fatal, result):
+        code = 1
+        try:
+            points = Points(fatal)
+            points.install()
+            home = Home(self.folder / "home", passphrase=lambda: PASSPHRASE, cost=LIGHT)
+            with connect(self.chain.url, home=home) as chain:
+                found = story(chain, points)
+            result.write_bytes(pickle.dumps((found, points.count)))
+            code = 0
+        except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
+            traceback.print_exc(file=sys.stderr)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("payment-kills")
+    home = Home(folder / "template", passphrase=lambda: PASSPHRASE, cost=LIGHT)
+    with Devnet(home=home) as chain:
+        for name in ("payer", "payee"):
+            Machine.create(chain, name).close()
+        chain.journal.close()
+        yield Stage(chain, folder)
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_payments__when_killed_at_any_point__end_as_if_nobody_was_killed(stage, name, capfd):
+    stage.reset()
+    status, expected, points = stage.run(STORIES[name], None)
+    assert status == 0
+    assert points > 4
+    for fatal in range(1, points + 1):
+        stage.reset()
+        killed, _, _ = stage.run(STORIES[name], fatal)
+        assert os.WIFSIGNALED(killed), f"point {fatal} of {points} was not reached"
+        status, found, _ = stage.run(STORIES[name], None)
+        assert (status, found) == (0, expected), f"killed at point {fatal} of {points}"
+    with capfd.disabled():
+        sys.stdout.write(f"\n  {name}: killed at each of {points} points\n")
