@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
@@ -40,6 +41,8 @@ _MAX_TAGS: Final = 16
 _MAX_TAG: Final = 48
 _MAX_SAMPLE: Final = 100
 _MAX_DIGITS: Final = 80
+_MAX_DEPTH: Final = 16
+_STRUCTURE: Final = re.compile(rb'["\\\[\]{}]')
 _MAX_NAME: Final = 255
 _MAX_UINT64: Final = (1 << 64) - 1
 
@@ -237,6 +240,8 @@ def strict_json(data: bytes) -> dict[str, Any]:
     def refuse(text: str) -> NoReturn:
         raise VerificationError(f"the document holds a number that is no integer: {text[:40]}")
 
+    if not _is_shallow(data):  # before the parser sees it: a parser that recurses can end the process
+        raise VerificationError(f"the document is nested more than {_MAX_DEPTH} deep")
     try:
         document = json.loads(
             data.decode("utf-8"),
@@ -245,13 +250,32 @@ def strict_json(data: bytes) -> dict[str, Any]:
             object_pairs_hook=_unique,
             parse_int=_integer,
         )
-    except RecursionError as error:
-        raise VerificationError("the document is nested too deeply") from error
     except ValueError as error:
         raise VerificationError(f"the document is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise VerificationError("the document is not a JSON object")
     return document
+
+
+def _is_shallow(data: bytes) -> bool:
+    """Return whether no bracket outside a text is nested too deeply."""
+    depth, in_text, escaped = 0, False, -1
+    for token in _STRUCTURE.finditer(data):
+        at, character = token.start(), token[0]
+        if in_text:
+            if at != escaped and character == b"\\":
+                escaped = at + 1
+            elif at != escaped and character == b'"':
+                in_text = False
+        elif character == b'"':
+            in_text = True
+        elif character in b"[{":
+            depth += 1
+            if depth > _MAX_DEPTH:
+                return False
+        elif character in b"]}":
+            depth -= 1
+    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

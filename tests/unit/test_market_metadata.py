@@ -142,13 +142,22 @@ def test_is_plain_name__when_plain__is_true(name):
         (b'{"a":{"b":1,"b":1}}', "a key twice"),
         (b'{"a":-0}', "shortest form"),
         (b'{"a":' + b"9" * 100_000 + b"}", "shortest form"),
-        (b'{"a":' + b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' + b"[" * 100_000, "nested more than 16 deep"),
+        (b'{"a":' * 17 + b"1" + b"}" * 17, "nested more than 16 deep"),
         (b'{"a":"\xff"}', "not JSON"),
     ],
 )
 def test_strict_json__when_hostile__raises(data, message):
     with pytest.raises(VerificationError, match=message):
         strict_json(data)
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + "[" * 40 + '"', '"\\\\" , "b":"' + "{" * 40 + '"', '"\\"' + "[" * 40 + '"', "[1]," * 1 + '"c":2']
+)
+def test_strict_json__when_brackets_stand_in_texts__does_not_count_them(text):
+    data = ('{"a":' + text + "}").encode()
+    assert strict_json(data) == json.loads(data)
 
 
 @given(data=st.binary(max_size=60) | st.text(alphabet='{}[]":,0a\\ ', max_size=30).map(str.encode))
