@@ -167,7 +167,7 @@ interface IDataMarket {
 
     /* ERRORS */
 
-    /// @notice Only the seller may do that.
+    /// @notice Only the offer's seller may do that.
     error CallerNotSeller(address caller, address seller);
     /// @notice Only the resale's holder may do that.
     error CallerNotHolder(address caller, address holder);
@@ -199,7 +199,7 @@ interface IDataMarket {
     error BuyerNotInAudience(address buyer, address audience);
     /// @notice Every copy is in an open order, sold, or lost by a dispute.
     error SupplyExhausted(bytes32 offerId, uint256 supply);
-    /// @notice More than 2^128 - 1 at once.
+    /// @notice A deposit is at most 2^128 - 1 base units at once.
     error AmountTooHigh(uint256 amount, uint256 maximum);
     /// @notice The account's credit does not cover the withdrawal, or the bond of one more order.
     error CreditTooLow(address account, address token, uint256 credit, uint256 amount);
@@ -213,13 +213,13 @@ interface IDataMarket {
     error OrderNotPaid(bytes32 orderId, OrderState state);
     /// @notice Only a Revealed order can be disputed or settled.
     error OrderNotRevealed(bytes32 orderId, OrderState state);
-    /// @notice That had to come before `deadline`.
+    /// @notice That had to come before the deadline.
     error WindowIsOver(uint256 deadline, uint256 timestamp);
-    /// @notice Before `deadline` that is for the one party alone who would give something up by it.
+    /// @notice Until the deadline that is for the party alone that gives something up by it.
     error WindowIsOpen(uint256 deadline, uint256 timestamp);
-    /// @notice κ'G − Q is not the point behind the order's mask.
+    /// @notice The released key does not fit the order's mask: κ'G - Q is another point.
     error ReleasedKeyInvalid(bytes32 orderId);
-    /// @notice κG is not Q, or κ is not reduced.
+    /// @notice The content key is not the one behind the offer's public key, or is not below the group order.
     error ContentKeyInvalid(bytes32 orderId);
     /// @notice The data set has no leaf at that index.
     error LeafIndexTooHigh(uint256 index, uint256 leafCount);
