@@ -31,7 +31,7 @@ from pyiot_evm import (
     SaleDisputedError,
 )
 from pyiot_evm.cli.output import sparkline
-from pyiot_evm.contracts.data_market import Order
+from pyiot_evm.contracts.data_market import Order, OrderPaid
 from pyiot_evm.market.datasets import read_table
 from pyiot_evm.market.key_release import ContentKey, Sale, release
 from pyiot_evm.market.offers import Summary, blank_offer
@@ -213,9 +213,10 @@ def forge(chain: Chain, forger: Machine) -> tuple[ContentKey, Any]:
 
 def answer(chain: Chain, forger: Machine, key: ContentKey, offer: Any) -> tuple[Order, int]:
     """Return the order that was placed and the key for its buyer, as the seller's own program would make it."""
-    trader, sale_id = forger.market.trader, forger.market.sale_id(offer)
-    (paid,) = trader.orders_paid(0, sale_id=sale_id)
-    sale = Sale(chain.chain_id, trader.contract.address, sale_id, paid.buyer)
+    market, sale_id = chain.addresses.data_market, forger.market.sale_id(offer)
+    (log,) = chain.logs(address=market, topics=[OrderPaid.TOPIC, None, sale_id])
+    paid = OrderPaid.from_log(log)
+    sale = Sale(chain.chain_id, market, sale_id, paid.buyer)
     point = (paid.ephemeral_x, paid.ephemeral_y)
     order = Order(offer, NO_RESALE, paid.buyer, paid.mask, *point)
     return order, release(sale, key, point, paid.mask)
