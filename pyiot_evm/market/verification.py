@@ -30,7 +30,7 @@ from pyiot_evm.market.key_release import is_on_curve
 from pyiot_evm.market.offers import offer_id
 from pyiot_evm.market.packing import rooted_records
 from pyiot_evm.market.rules import Fraud, RuleParams, SignedReadingRule
-from pyiot_evm.market.sealing import CHUNK_SIZE, SALT_SIZE, decrypt_leaves, unseal_leaves
+from pyiot_evm.market.sealing import CHUNK_SIZE, SALT_SIZE, decrypt_leaves, open_leaf, unseal_leaves
 from pyiot_evm.types import ZERO_ADDRESS, Bytes32
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ def _check_blob(bundle: Bundle) -> None:
     header, size = bundle.header, bundle.metadata.size
     if header.kind != "blob":
         raise VerificationError("readings are offered without a rule: nothing could be disputed")
+    if header.rule_params:
+        raise VerificationError("a file is offered with a rule's parameters")
     whole = len(bundle) - 1
     if (whole and header.leaf_size != SALT_SIZE + CHUNK_SIZE) or not (
         SALT_SIZE < header.last_leaf_size <= SALT_SIZE + CHUNK_SIZE
@@ -263,8 +265,10 @@ def disclose(bundle: Bundle, key: ContentKey, index: int) -> Disclosure:
         index: The leaf that lies.
     """
     leaf_hash, sealed = bundle.leaf(index)
+    is_right = keccak256(open_leaf(key.seal_key, index, sealed)) == leaf_hash
+    params = bundle.rule_params if is_right else b""  # the contract reads them only where the hash is right
     proof = tuple(Bytes32(sibling) for sibling in bundle.proof(index))
-    return Disclosure(int(key), index, sealed, Bytes32(leaf_hash), proof, bundle.rule_params)
+    return Disclosure(int(key), index, sealed, Bytes32(leaf_hash), proof, params)
 
 
 def open_readings(bundle: Bundle, key: ContentKey) -> list[Reading]:

@@ -34,6 +34,7 @@ from pyiot_evm.market.verification import (
     PurchasePolicy,
     check_bundle,
     check_chain,
+    check_offer,
     disclose,
     find_fraud,
     open_readings,
@@ -737,3 +738,90 @@ def test_open_own__when_the_path_is_a_link__opens_what_it_names(blob, tmp_path):
 def test_unseal_file__when_nothing_can_be_written_there__raises(blob, tmp_path, target):
     with blob.open() as bundle, pytest.raises(InputError, match=r"is a folder|cannot be written"):
         unseal_file(bundle, blob.key, tmp_path / target)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 300, -1])
+def test_fetch__when_the_body_ends_too_early__leaves_nothing_behind(blob, tmp_path, kept):
+    (tmp_path / "out").mkdir()
+    blob.path.write_bytes(blob.path.read_bytes()[:kept])
+    for into in (tmp_path / "out" / "copy", None):
+        fsspec.filesystem("memory").pipe_file("/short", blob.path.read_bytes())
+        with pytest.raises(VerificationError, match=r"end within its header|as its header says"):
+            Bundle.open("memory://short", FetchPolicy.local(), into=into)
+    assert not names(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [({"max_bytes": 5000}, "more than 5000"), ({"max_header_bytes": 100}, "header has .* bytes, more than 100")],
+)
+def test_fetch__when_the_header_says_too_much__reads_no_body(blob, tmp_path, limits, message):
+    with pytest.raises(VerificationError, match=message):
+        Bundle.fetch(blob.path, FetchPolicy.local(tmp_path, **limits), into=tmp_path / "out" / "copy")
+    assert not names(tmp_path / "out")
+
+
+def test_check_bundle__when_the_rows_are_a_lie__raises(tmp_path):
+    signer = LocalSigner.create()
+    readings = signed(signer)
+    packed = pack_readings(tmp_path / "b", readings, signer)
+    with packed.open() as bundle:
+        lie = replace(bundle.metadata, rows=6)
+        packed.offer = replace(packed.offer, terms=lie.hash)
+        header = BundleHeader(**{**_fields(bundle.header), "offer": packed.offer, "metadata": lie})
+    _replace_header(packed, header)
+    with packed.open() as bundle, pytest.raises(VerificationError, match="says 6 rows, the bundle has 5"):
+        packed.check(bundle)
+
+
+def test_check_bundle__when_a_file_comes_with_rule_parameters__raises(blob):
+    """They would be sent along with a dispute; a megabyte of them would keep it from fitting a transaction."""
+    params = bytes(100_000)
+    blob.offer = replace(blob.offer, rule_params_hash=Bytes32(keccak256(params)))
+    with blob.open() as bundle:
+        changed = BundleHeader(**{**_fields(bundle.header), "offer": blob.offer, "rule_params": params})
+    _replace_header(blob, changed)
+    with blob.open() as bundle, pytest.raises(VerificationError, match="offered with a rule's parameters"):
+        blob.check(bundle)
+
+
+def test_disclose__when_the_leaf_is_garbage__needs_no_rule_parameters(series):
+    with series.open() as bundle:
+        records = list(bundle.records())
+    records[1] = (records[1][0], bytes(len(records[1][1])))
+    _put(series, records)
+    with series.open() as bundle:
+        assert disclose(bundle, series.key, 1).rule_params == b""
+        assert disclose(bundle, series.key, 2).rule_params == bundle.rule_params
+
+
+def test_check_offer__when_there_are_no_leaves__raises(blob):
+    with pytest.raises(VerificationError, match="the offer has no leaves"):
+        check_offer(replace(blob.offer, leaf_count=0))
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(31), bytes(320), b"\xff" * 320])
+def test_decode__when_rule_parameters_are_garbage__raises(data):
+    with pytest.raises(VerificationError, match=r"cannot be read|canonical"):
+        RuleParams.decode(data)
+
+
+def test_encode__when_a_bound_does_not_fit__raises():
+    params = RuleParams(bytes(20), bytes(32), bytes(32), 1 << 64, 0, 1, (), ())
+    with pytest.raises(InputError, match="cannot be encoded"):
+        params.encode()
+
+
+def test_of__when_there_are_no_readings__raises():
+    with pytest.raises(InputError, match="no readings to promise"):
+        RuleParams.of([], bytes(20))
+
+
+def test_seal_file__when_the_file_is_gone__raises(tmp_path):
+    (tmp_path / "f").write_bytes(b"x")
+    metadata = file_metadata(tmp_path / "f")
+    (tmp_path / "f").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        seal_file(
+            tmp_path / "f", tmp_path / "b", key=ContentKey.create(), draft=draft(), metadata=metadata, place=PLACE
+        )

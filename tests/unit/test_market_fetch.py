@@ -341,9 +341,21 @@ def test_publish__when_to_fsspec__is_readable_there(tmp_path):
 
 @pytest.mark.parametrize(
     ("url", "error"),
-    [("https://example.org/a", InputError), ("/proc/nowhere/a", TransportError), ("nofs://x", TransportError)],
+    [("https://example.org/a", InputError), ("/proc/nowhere/a", InputError), ("nofs://x", TransportError)],
 )
 def test_publish__when_it_cannot_be_written__raises(tmp_path, url, error):
     (tmp_path / "a").write_bytes(BODY)
     with pytest.raises(error, match="cannot be written"):
         publish(tmp_path / "a", url)
+
+
+def test_fetch__when_a_local_path_cannot_be_opened__raises(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TransportError, match="Not a directory"):
+        fetch(str(tmp_path / "file" / "below"), bytes, FetchPolicy.local(tmp_path))
+
+
+def test_fetch__when_the_time_is_up__ends_between_two_pieces(tmp_path):
+    (tmp_path / "file").write_bytes(BODY)
+    with pytest.raises(TransportError, match="not complete after -1 seconds"):
+        fetch(str(tmp_path / "file"), bytes, FetchPolicy.local(tmp_path, max_seconds=-1))
