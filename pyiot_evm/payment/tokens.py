@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
     from pyiot_evm.device import Signer
 
-__all__ = ["TokenDomain", "sign_receive", "token_domain"]
+__all__ = ["TokenDomain", "is_authorization_used", "sign_receive", "token_domain"]
 
 _RECEIVE: Final = type_hash(
     "ReceiveWithAuthorization(address from,address to,uint256 value,"
@@ -72,6 +72,12 @@ def sign_receive(
     """Sign that ``to`` may take an amount from the payer, once, before a time."""
     fields = (address_word(payer), address_word(to), word(amount), word(0), word(valid_before), Bytes32(nonce))
     return signer.sign_digest(typed_digest(domain.separator, struct_hash(_RECEIVE, *fields)))
+
+
+def is_authorization_used(chain: Chain, token: Address, authorizer: Address, nonce: bytes) -> bool:
+    """Whether an ERC-3009 authorization was used, or cancelled."""
+    call = _call(token, "authorizationState(address,bytes32)", "bool", authorizer, Bytes32(nonce))
+    return bool(chain.call(call))
 
 
 def _unable(token: Address) -> InputError:

@@ -109,8 +109,8 @@ def payee_dies(chain, points):
             try:
                 payee.payments.accept(sent.voucher, sent.payment.amount)
             except VoucherRefusedError as refused:  # charged before the kill
-                assert refused.last is not None
-                assert refused.last.ceiling >= sent.voucher.ceiling
+                if refused.last is None or refused.last.ceiling < sent.voucher.ceiling:
+                    raise
         payee.payments.payee.tend()
         payee.payments.claim()
         payee.payments.settle()

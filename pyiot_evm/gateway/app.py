@@ -1,0 +1,224 @@
+"""The gateway's HTTP surface: what is free, what is paid, and how much one client may ask."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse
+
+from pyiot_evm.exceptions import InputError, PyIotEvmError
+from pyiot_evm.gateway.readings import RowRange
+from pyiot_evm.gateway.till import PaidRequest, Reply, decode_payment
+
+if TYPE_CHECKING:
+    from pyiot_evm.gateway.config import GatewayConfig
+    from pyiot_evm.gateway.offers import OfferSource
+    from pyiot_evm.gateway.readings import ReadingSource
+    from pyiot_evm.gateway.till import Till
+
+__all__ = ["Limits", "Shop", "create_app"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_BODY: Final = 8192
+_MAX_CLIENTS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What a gateway serves.
+
+    Attributes:
+        readings: The machine's device, ``None`` where it has none.
+        offers: Its listings.
+        network: The chain's CAIP-2 name.
+    """
+
+    config: GatewayConfig
+    till: Till
+    readings: ReadingSource | None
+    offers: OfferSource
+    network: str
+
+    def devices(self) -> dict[str, Any]:
+        """Return what can be bought from which device, and for how much."""
+        found = [] if self.readings is None else [self.readings.describe()]
+        prices = {"row": str(self.config.price_row), "latest": str(self.config.price_latest)}
+        return {"network": self.network, "prices": prices, "max_rows": self.config.max_rows, "devices": found}
+
+    def range_of(self, request: Request, source: ReadingSource) -> RowRange | None:
+        """Return which rows a request is for: those that its payment's 402 fixed, else those that it asks for.
+
+        Raises:
+            InputError: It asks for none in a way that can be read.
+        """
+        payment = decode_payment(request.headers.get("payment-signature"))
+        resource = None if payment is None else payment.resource
+        fixed = None if resource is None else urlsplit(resource.url)
+        query = {name: values[-1] for name, values in parse_qs(request.url.query).items()}
+        if fixed is not None and fixed.path == request.url.path:
+            rows = parse_qs(fixed.query).get("rows")
+            query = query if rows is None else {"rows": rows[0]}
+        if "rows" in query:
+            wanted = RowRange.parse(query["rows"])
+            if len(wanted) > self.config.max_rows:
+                raise InputError(f"a request gets at most {self.config.max_rows} rows, not {len(wanted)}")
+            return wanted if source.has(wanted) else None
+        limit = min(_whole(query.get("limit")) or self.config.max_rows, self.config.max_rows)
+        return source.find(start=_whole(query.get("from")), end=_whole(query.get("to")), limit=limit)
+
+    def sell(self, request: Request, *, latest: bool, device: str) -> Reply:
+        """Answer a request for readings."""
+        source = self.readings
+        if source is None or device.lower() != str(source.device).lower():
+            return Reply.problem(404, "there is no such device here: GET /v1/devices lists them")
+        wanted = self._latest(request, source) if latest else self.range_of(request, source)
+        if wanted is None:
+            return Reply.problem(404, "there are no such readings")
+        price = self.config.price_latest if latest else self.config.price_row * len(wanted)
+        url = f"{request.url.scheme}://{request.url.netloc}{request.url.path}?{urlencode({'rows': str(wanted)})}"
+
+        def produce() -> bytes:
+            document = {"device": str(source.device), "rows": str(wanted), "readings": source.rows(wanted)}
+            return json.dumps(document, separators=(",", ":")).encode()
+
+        return self.till.serve(
+            PaidRequest(path=request.url.path, url=url, headers=request.headers, price=price, produce=produce)
+        )
+
+    def _latest(self, request: Request, source: ReadingSource) -> RowRange | None:
+        """Return the reading that the payment's 402 named, else the one of now; never more than one."""
+        payment = decode_payment(request.headers.get("payment-signature"))
+        fixed = None if payment is None or payment.resource is None else urlsplit(payment.resource.url)
+        if fixed is not None and fixed.path == request.url.path and (rows := parse_qs(fixed.query).get("rows")):
+            wanted = RowRange.parse(rows[0])
+            return wanted if len(wanted) == 1 and source.has(wanted) else None
+        return source.latest()
+
+
+class Limits:
+    """How much clients may ask: a rate each, a number at once for all, and no bodies; an ASGI middleware.
+
+    Args:
+        app: What is protected.
+        config: The limits.
+    """
+
+    def __init__(self, app: Any, *, config: GatewayConfig) -> None:
+        self._app = app
+        self._config = config
+        self._running = 0
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refused = self._refusal(scope)
+        if refused is not None:
+            await _send(send, refused)
+            return
+        self._running += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._running -= 1
+
+    def _refusal(self, scope: Any) -> Reply | None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or not length.isdigit() or int(length) > _MAX_BODY:
+            return Reply.problem(413, "requests here have no body")
+        if self._running >= self._config.parallel:
+            return Reply.problem(503, "the gateway is busy: try again")
+        client = scope.get("client")
+        if not self._may_ask(client[0] if client else ""):
+            return Reply.problem(429, "too many requests: slow down")
+        return None
+
+    def _may_ask(self, client: str) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            left, at = self._buckets.pop(client, (float(self._config.burst), now))
+            left = min(left + (now - at) * self._config.requests_each_second, self._config.burst)
+            allowed = left >= 1
+            self._buckets[client] = (left - 1 if allowed else left, now)
+            if len(self._buckets) > _MAX_CLIENTS:
+                self._buckets.popitem(last=False)
+        return allowed
+
+
+def create_app(shop: Shop) -> FastAPI:
+    """Return the gateway as an ASGI application; it starts nothing by itself."""
+    app = FastAPI(title="pyiot gateway", version="1", redirect_slashes=False)
+    app.add_middleware(Limits, config=shop.config)
+    app.add_exception_handler(PyIotEvmError, _refuse)
+    _add_free(app, shop)
+    _add_paid(app, shop)
+    return app
+
+
+def _add_free(app: FastAPI, shop: Shop) -> None:
+    @app.get("/health", summary="Whether the gateway runs")
+    def health() -> dict[str, str]:
+        return {"status": "ok", "network": shop.network}
+
+    @app.get("/v1/devices", summary="The devices, their schemas and the prices")
+    def devices() -> dict[str, Any]:
+        return shop.devices()
+
+    @app.get("/v1/offers", summary="What the machine has on sale at the market")
+    def offers() -> dict[str, Any]:
+        return {"offers": shop.offers.documents()}
+
+    @app.get("/v1/offers/{offer}/bundle", summary="The sealed bundle of an offer (free: its key is what costs)")
+    def bundle(offer: str) -> Response:
+        path = shop.offers.bundle(offer)
+        if path is None:
+            return _response(Reply.problem(404, "there is no such offer here: GET /v1/offers lists them"))
+        return FileResponse(path, media_type="application/octet-stream")
+
+
+def _add_paid(app: FastAPI, shop: Shop) -> None:
+    @app.get("/v1/devices/{device}/readings", summary="Readings by time or by rows, paid by the row")
+    def readings(request: Request, device: str) -> Response:
+        return _response(shop.sell(request, latest=False, device=device))
+
+    @app.get("/v1/devices/{device}/latest", summary="The latest reading, paid")
+    def latest(request: Request, device: str) -> Response:
+        return _response(shop.sell(request, latest=True, device=device))
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    if isinstance(error, InputError):
+        return _response(Reply.problem(400, str(error)))
+    _log.error("a request failed: %s", error)
+    return _response(Reply.problem(500, "the gateway cannot answer now: try again"))
+
+
+def _response(reply: Reply) -> Response:
+    return Response(reply.body, reply.status, headers=reply.headers)
+
+
+async def _send(send: Any, reply: Reply) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def _whole(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 20) or int(text) == 0:  # noqa: PLR2004 - uint64
+        raise InputError(f"not a whole number from 1: {text[:40]!r}", hint="times are Unix milliseconds")
+    return int(text)

@@ -1,0 +1,90 @@
+r"""What a gateway asks for and how much it takes on, from options or a TOML file.
+
+Example:
+    >>> GatewayConfig.parse('price_row = "0.001"\nmax_rows = 100\n', decimals=6).price_row
+    1000
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from pyiot_evm.exceptions import InputError
+from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY
+from pyiot_evm.types import to_units
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["SCHEMES", "GatewayConfig"]
+
+SCHEMES: Final = ("exact", "batch-settlement")
+_MONEY: Final = ("price_row", "price_latest", "max_exposure")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """A gateway's terms. Money is in base units of the chain's token.
+
+    Attributes:
+        price_row: What one reading of a range costs.
+        price_latest: What the latest reading costs.
+        max_rows: How many readings one request gets at most.
+        max_exposure: What may be delivered through one channel and not be claimed.
+        withdraw_delay: Seconds that a channel must leave to claim in.
+        schemes: How can be paid.
+        requests_each_second: What one client may ask, on average.
+        burst: What it may ask at once.
+        parallel: How many requests are served at once; the rest gets 503.
+        keep_answers: Seconds for which a paid answer can be asked for again.
+    """
+
+    price_row: int = 100
+    price_latest: int = 1_000
+    max_rows: int = 1_000
+    max_exposure: int = 10_000_000
+    withdraw_delay: int = MIN_WITHDRAW_DELAY
+    schemes: tuple[str, ...] = SCHEMES
+    requests_each_second: int = 100
+    burst: int = 400
+    parallel: int = 64
+    keep_answers: int = 24 * 3600
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "schemes" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise InputError(f"{field.name} is a whole number from 1, not {value!r}")
+        if not self.schemes or set(self.schemes) - set(SCHEMES):
+            raise InputError(f"schemes are {' and '.join(SCHEMES)}, not {', '.join(map(str, self.schemes))}")
+
+    @classmethod
+    def parse(cls, text: str, *, decimals: int) -> GatewayConfig:
+        """Read a TOML document; money is written as text in whole tokens.
+
+        Raises:
+            InputError: It is no TOML, or has a name or a value that it must not have.
+        """
+        try:
+            found: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"the gateway's configuration is no TOML: {error}") from error
+        unknown = sorted(found.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            raise InputError(f"the gateway's configuration has no {', '.join(unknown)}")
+        for name in _MONEY:
+            if name in found:
+                found[name] = to_units(found[name], decimals=decimals)
+        if "schemes" in found:
+            found["schemes"] = tuple(found["schemes"]) if isinstance(found["schemes"], list) else (found["schemes"],)
+        return cls(**found)
+
+    @classmethod
+    def read(cls, path: Path, *, decimals: int) -> GatewayConfig:
+        """Read a TOML file; see :meth:`parse`."""
+        try:
+            return cls.parse(path.read_text(), decimals=decimals)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error

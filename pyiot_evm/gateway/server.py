@@ -1,0 +1,221 @@
+"""A gateway: a machine, x402's server and facilitator in this process, a watchtower, and an HTTP server.
+
+x402's facilitator waits for blocks; every paid request is served in a thread, so that the event loop never waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from pyiot_evm.exceptions import ConfigurationError
+from pyiot_evm.gateway.answers import Answers
+from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.offers import OfferSource
+from pyiot_evm.gateway.readings import ReadingSource
+from pyiot_evm.gateway.signer import AuthorizerSigner, FacilitatorSigner, Faults
+from pyiot_evm.gateway.storage import BookStorage
+from pyiot_evm.gateway.till import IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
+from pyiot_evm.payment.facade import Payments
+from pyiot_evm.payment.payee_book import PayeePolicy
+from pyiot_evm.payment.tokens import token_domain
+from pyiot_evm.payment.vouchers import ChannelId
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from fastapi import FastAPI
+
+    from pyiot_evm.machine import Machine
+
+__all__ = ["Gateway"]
+
+_READY: Final = 30.0
+_KEEP_ALIVE: Final = 15
+_HEADER_LIMIT: Final = 32_768
+
+
+class Gateway:
+    """Sells a machine's readings over HTTP.
+
+    Args:
+        machine: Whose readings and offers; its account is paid, and pays the gas of settlements.
+        config: The terms.
+    """
+
+    def __init__(self, machine: Machine, config: GatewayConfig | None = None) -> None:
+        self.machine = machine
+        self.config = config or GatewayConfig()
+        receiving = PayeePolicy(max_exposure=self.config.max_exposure, min_withdraw_delay=self.config.withdraw_delay)
+        self.payments = Payments(machine.chain, signer=machine.payments.signer, receiving=receiving)
+        self._faults = Faults()
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+        self._watchtower = self.payments.watchtower()
+        self._readings = self._source()
+
+    @property
+    def network(self) -> str:
+        """The chain's CAIP-2 name."""
+        return f"eip155:{self.machine.chain.chain_id}"
+
+    def app(self) -> FastAPI:
+        """Return the ASGI application, for any server.
+
+        Raises:
+            ConfigurationError: The extra `gateway` is not installed.
+        """
+        payee = self.payments.payee
+        storage = BookStorage(payee.book, payee.domain, self._faults)
+        answers = Answers(self.payments.store, self.payments.address)
+        answers.forget(before=int(time.time()) - self.config.keep_answers)
+        try:
+            from pyiot_evm.gateway.app import Shop, create_app  # noqa: PLC0415 - the extra `gateway`
+
+            server = self._x402(storage)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"the gateway cannot run: {error}", hint="pip install 'pyiot-evm[gateway]'"
+            ) from error
+        till = Till(server=server, chain=self.machine.chain, storage=storage, answers=answers, faults=self._faults)
+        return create_app(Shop(self.config, till, self._readings, OfferSource(self.machine), self.network))
+
+    def run(self, *, host: str = "127.0.0.1", port: int = 8402) -> None:
+        """Serve until the process is told to stop."""
+        self._server = self._uvicorn(host, port)
+        self._watchtower.start()
+        try:
+            self._server.run()
+        finally:
+            self.close()
+
+    def start(self, *, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Serve in a thread and return the gateway's address.
+
+        Raises:
+            ConfigurationError: It did not come up, e.g. because the port is taken.
+        """
+        self._server = self._uvicorn(host, port)
+        self._thread = threading.Thread(target=self._server.run, name="pyiot gateway", daemon=True)
+        self._thread.start()
+        end = time.monotonic() + _READY
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > end:
+                raise ConfigurationError(f"the gateway did not come up on {host}:{port}", hint="is the port taken?")
+            time.sleep(0.01)
+        self._watchtower.start()
+        place = self._server.servers[0].sockets[0].getsockname()
+        return f"http://{place[0]}:{place[1]}"
+
+    def close(self) -> None:
+        """Stop serving; a second call does nothing."""
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(timeout=_READY)
+            self._thread = None
+        self._watchtower.close()
+        if self._readings is not None:
+            self._readings.close()
+
+    def __enter__(self) -> str:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # Below
+
+    def _source(self) -> ReadingSource | None:
+        entry = self.machine.chain.home.keyring.entry(self.machine.name)
+        if entry.device is None or entry.signer is None:
+            return None
+        folder = self.machine.chain.home.journals / entry.device.hex()
+        return ReadingSource(folder, entry.device, entry.signer)
+
+    def _uvicorn(self, host: str, port: int) -> Any:
+        app = self.app()
+        import uvicorn  # noqa: PLC0415 - the extra `gateway`
+
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_KEEP_ALIVE,
+            h11_max_incomplete_event_size=_HEADER_LIMIT,
+            http="h11",
+        )
+        return uvicorn.Server(config)
+
+    def _x402(self, storage: BookStorage) -> Any:
+        """Return x402's HTTP server with its facilitator, in this process."""
+        from x402 import x402FacilitatorSync, x402ResourceServerSync  # noqa: PLC0415 - the extra `gateway`
+        from x402.http.x402_http_server import x402HTTPResourceServerSync  # noqa: PLC0415
+        from x402.mechanisms.evm.batch_settlement.facilitator.scheme import (  # noqa: PLC0415
+            BatchSettlementEvmFacilitator,
+        )
+        from x402.mechanisms.evm.batch_settlement.server.scheme import (  # noqa: PLC0415
+            BatchSettlementEvmScheme,
+            BatchSettlementEvmSchemeServerConfig,
+        )
+        from x402.mechanisms.evm.exact import ExactEvmFacilitatorScheme, ExactEvmServerScheme  # noqa: PLC0415
+
+        payments = self.payments
+        signer = FacilitatorSigner(self.machine.chain, payments.account, self._faults)
+        facilitator = x402FacilitatorSync()
+        facilitator.register([self.network], ExactEvmFacilitatorScheme(signer))
+        facilitator.register([self.network], BatchSettlementEvmFacilitator(signer))
+        server = x402ResourceServerSync(facilitator)
+        exact: Any = ExactEvmServerScheme  # x402 types its schemes' flows more loosely than its server
+        server.register(self.network, exact())
+        terms = BatchSettlementEvmSchemeServerConfig(
+            storage=storage,
+            receiver_authorizer_signer=AuthorizerSigner(payments.signer, payments.address),
+            withdraw_delay=self.config.withdraw_delay,
+        )
+        batch: Any = BatchSettlementEvmScheme(str(payments.address), terms)
+        server.register(self.network, batch)
+        server.on_before_verify(self._guard)
+        http = x402HTTPResourceServerSync(server, {"GET /v1/*": self._route()})
+        http.initialize()
+        return http
+
+    def _route(self) -> Any:
+        from x402.http.types import PaymentOption, RouteConfig  # noqa: PLC0415 - the extra `gateway`
+        from x402.schemas import AssetAmount  # noqa: PLC0415
+
+        token = token_domain(self.machine.chain, self.machine.chain.token)
+        extra = {"name": token.name, "version": token.version}
+
+        def price(context: Any) -> AssetAmount:
+            return AssetAmount(amount=str(context.adapter.price), asset=str(token.address), extra=dict(extra))
+
+        options = [
+            PaymentOption(scheme=scheme, pay_to=str(self.payments.address), price=price, network=self.network)
+            for scheme in self.config.schemes
+        ]
+        extensions = {PAYMENT_IDENTIFIER: IDENTIFIER_DECLARATION}
+        return RouteConfig(accepts=options, description="Readings", mime_type="application/json", extensions=extensions)
+
+    def _guard(self, context: Any) -> Any:
+        """Refuse a channel whose payer is leaving, or of which too much is unclaimed."""
+        from x402.schemas.hooks import AbortResult  # noqa: PLC0415
+
+        raw = context.payment_payload.payload
+        voucher = raw.get("voucher") if isinstance(raw, dict) else None
+        text = voucher.get("channelId") if isinstance(voucher, dict) else None
+        if not isinstance(text, str) or len(text) != 2 + 2 * ChannelId.LENGTH or raw.get("type") == "refund":
+            return None
+        known = self.payments.payee.book.channel(ChannelId(text))
+        if known is None:
+            return None
+        if known.withdraw_at:
+            return AbortResult(reason="channel_withdrawal_pending")
+        if known.exposure + int(context.requirements.amount) > self.config.max_exposure:
+            return AbortResult(reason="channel_exposure_at_its_cap")
+        return None

@@ -1,0 +1,275 @@
+"""The till: no answer leaves before it is paid for, a paid one is charged once, and a fault of ours is never a 402.
+
+x402's own server decides what is asked and whether it was paid; this module gives it the request, keeps the answer
+until the settlement went through, and tells faults from refusals.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from pyiot_evm.chain.abi import encode
+from pyiot_evm.exceptions import TransportError
+from pyiot_evm.hashing import keccak256
+from pyiot_evm.payment.tokens import is_authorization_used
+from pyiot_evm.types import Address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pyiot_evm.chain import Chain
+    from pyiot_evm.gateway.answers import Answers
+    from pyiot_evm.gateway.signer import Faults
+    from pyiot_evm.gateway.storage import BookStorage
+
+__all__ = ["IDENTIFIER_DECLARATION", "PAYMENT_IDENTIFIER", "PaidRequest", "Reply", "Till", "decode_payment"]
+
+_log = logging.getLogger(__name__)
+_JSON: Final = {"content-type": "application/json"}
+_MAX_HEADER: Final = 16_384
+PAYMENT_IDENTIFIER: Final = "payment-identifier"
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
+IDENTIFIER_DECLARATION: Final[dict[str, Any]] = {
+    "info": {"required": False},
+    "schema": {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "required": {"type": "boolean"},
+            "id": {"type": "string", "minLength": 16, "maxLength": 128, "pattern": "^[a-zA-Z0-9_-]+$"},
+        },
+        "required": ["required"],
+    },
+}
+"""x402's extension by which a client names a payment: the same name is the same payment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer over HTTP."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=lambda: dict(_JSON))
+
+    @classmethod
+    def problem(cls, status: int, message: str) -> Reply:
+        """Return an error as JSON."""
+        return cls(status, json.dumps({"error": message}).encode())
+
+
+class PaidRequest:
+    """A request for something that has a price, as x402's server asks for it (its `HTTPAdapter`).
+
+    Args:
+        path: The path.
+        url: What exactly is bought: the address of the range that the 402 fixed.
+        headers: The request's headers, by lower-case name.
+        price: Base units.
+        produce: Makes the answer.
+    """
+
+    def __init__(
+        self, *, path: str, url: str, headers: Mapping[str, str], price: int, produce: Callable[[], bytes]
+    ) -> None:
+        self.path = path
+        self.url = url
+        self.price = price
+        self.produce = produce
+        self._headers = headers
+
+    def get_header(self, name: str) -> str | None:
+        """Return a header."""
+        return self._headers.get(name.lower())
+
+    def get_method(self) -> str:
+        """Return the method."""
+        return "GET"
+
+    def get_path(self) -> str:
+        """Return the path."""
+        return self.path
+
+    def get_url(self) -> str:
+        """Return what is bought."""
+        return self.url
+
+    def get_accept_header(self) -> str:
+        """Return what the client takes: always JSON here."""
+        return "application/json"
+
+    def get_user_agent(self) -> str:
+        """Return who asks."""
+        return self._headers.get("user-agent", "")
+
+
+class Till:
+    """Serves paid requests, one at a time in each thread.
+
+    Args:
+        server: x402's `x402HTTPResourceServerSync`.
+        chain: The chain.
+        storage: Where x402's channels are kept.
+        answers: Where paid answers are kept.
+        faults: Where faults of ours are noted.
+    """
+
+    def __init__(self, *, server: Any, chain: Chain, storage: BookStorage, answers: Answers, faults: Faults) -> None:
+        self._server = server
+        self._chain = chain
+        self._storage = storage
+        self._answers = answers
+        self._faults = faults
+
+    def serve(self, request: PaidRequest) -> Reply:
+        """Answer a request: with what it asks, or with 402 and the terms, or with 500 where the fault is ours."""
+        self._faults.clear()
+        payment = decode_payment(request.get_header("payment-signature"))
+        name = None if payment is None else _name_of(payment)
+        if name is not None and (known := self._stored(name, request)) is not None:
+            return known
+        context = self._context(request)
+        verified = self._server.process_http_request(context)
+        if self._faults.found is not None:
+            return self._fault()
+        if verified.type != "payment-verified":
+            return _instructed(verified.response)
+        body = self._produce(request, verified)
+        if name is not None:
+            self._prepare(name, request, verified, body)
+        return self._settle(context, verified, name, body)
+
+    # Below
+
+    @staticmethod
+    def _context(request: PaidRequest) -> Any:
+        from x402.http.types import HTTPRequestContext  # noqa: PLC0415 - the extra `gateway`
+
+        return HTTPRequestContext(
+            adapter=cast("Any", request),
+            path=request.path,
+            method="GET",
+            payment_header=request.get_header("payment-signature"),
+        )
+
+    def _produce(self, request: PaidRequest, verified: Any) -> bytes:
+        try:
+            return request.produce()
+        except BaseException:
+            from x402.schemas import VerifiedPaymentCancelOptions  # noqa: PLC0415
+
+            verified.cancellation_dispatcher.cancel_sync(VerifiedPaymentCancelOptions(reason="handler_threw"))
+            raise
+
+    def _settle(self, context: Any, verified: Any, name: tuple[str, str] | None, body: bytes) -> Reply:
+        from x402.http.types import HTTPTransportContext  # noqa: PLC0415
+
+        def settle() -> Any:
+            settled = self._server.process_settlement(
+                verified.payment_payload,
+                verified.payment_requirements,
+                context=context,
+                declared_extensions=verified.declared_extensions,
+                transport_context=HTTPTransportContext(request=context),
+                before_handler_settlement=verified.before_handler_settlement,
+            )
+            if settled.success and name is not None:
+                self._answers.settle(*name, settled.headers)
+            return settled
+
+        if verified.payment_payload.payload.get("type") == "voucher":
+            with self._storage.transaction():  # the charge and its answer, or neither
+                settled = settle()
+        else:
+            settled = settle()
+        if self._faults.found is not None:
+            return self._fault()
+        if not settled.success:
+            return _instructed(settled.response)
+        return Reply(200, body, {**_JSON, **settled.headers, "cache-control": "private"})
+
+    def _fault(self) -> Reply:
+        _log.error("a paid request failed: %s", self._faults.found)
+        return Reply.problem(500, "the gateway cannot reach its chain or its books; nothing was delivered, try again")
+
+    # Stored answers
+
+    def _stored(self, name: tuple[str, str], request: PaidRequest) -> Reply | None:
+        known = self._answers.find(*name)
+        if known is None:
+            return None
+        if known.request != request.url:
+            return Reply.problem(409, "this payment identifier was used for another request")
+        if known.paid:
+            return Reply(200, known.body, {**_JSON, **known.headers, "cache-control": "private"})
+        with self._faults.noted_all():
+            proof = known.headers
+            if "nonce" in proof and is_authorization_used(
+                self._chain, Address(proof["token"]), Address(proof["from"]), bytes.fromhex(proof["nonce"])
+            ):
+                if "voucher" in proof:
+                    self._storage.charge_deposited(json.loads(proof["voucher"]))
+                self._answers.settle(*name, {})
+                return Reply(200, known.body, {**_JSON, "cache-control": "private"})
+        return None
+
+    def _prepare(self, name: tuple[str, str], request: PaidRequest, verified: Any, body: bytes) -> None:
+        proof = _proof_of(verified.payment_payload.payload, verified.payment_requirements.asset)
+        self._answers.prepare(*name, request.url, body, proof, at=int(time.time()))
+
+
+def decode_payment(header: str | None) -> Any:
+    """Return the payment of a request's header, ``None`` where there is none that can be read."""
+    if header is None or len(header) > _MAX_HEADER:
+        return None
+    from pydantic import ValidationError  # noqa: PLC0415 - the extra `gateway`
+    from x402.http.utils import decode_payment_signature_header  # noqa: PLC0415
+
+    try:
+        payment = decode_payment_signature_header(header)
+    except (ValueError, ValidationError, AttributeError, TypeError, RecursionError):
+        return None
+    return payment if payment.x402_version == 2 else None  # noqa: PLR2004 - the version
+
+
+def _name_of(payment: Any) -> tuple[str, str] | None:
+    """Return payer and identifier of a payment that has both."""
+    extension = (payment.extensions or {}).get(PAYMENT_IDENTIFIER)
+    info = extension.get("info") if isinstance(extension, dict) else None
+    identifier = info.get("id") if isinstance(info, dict) else None
+    raw = payment.payload
+    if not isinstance(identifier, str) or not _IDENTIFIER.fullmatch(identifier) or not isinstance(raw, dict):
+        return None
+    party = raw.get("authorization") or raw.get("channelConfig")
+    payer = party.get("from") or party.get("payer") if isinstance(party, dict) else None
+    return (payer.lower(), identifier) if isinstance(payer, str) else None
+
+
+def _proof_of(raw: dict[str, Any], token: str) -> dict[str, str]:
+    """Return by what the chain knows that a verified payment went through; a voucher needs no chain."""
+    if "authorization" in raw:
+        parts = raw["authorization"]
+        return {"token": token, "from": parts["from"], "nonce": parts["nonce"].removeprefix("0x")}
+    erc3009 = raw.get("deposit", {}).get("authorization", {}).get("erc3009Authorization")
+    if not erc3009:
+        return {}
+    salt = int(erc3009["salt"], 16)
+    channel = bytes.fromhex(raw["voucher"]["channelId"].removeprefix("0x"))
+    nonce = keccak256(encode(["bytes32", "uint256"], [channel, salt]))
+    voucher = json.dumps(raw["voucher"])
+    return {"token": token, "from": raw["channelConfig"]["payer"], "nonce": nonce.hex(), "voucher": voucher}
+
+
+def _instructed(response: Any) -> Reply:
+    """Return what x402's server wants answered."""
+    if response is None:
+        raise TransportError("x402's server gave no answer")
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    body = response.body
+    content = body.encode() if isinstance(body, str) else json.dumps(body or {}).encode()
+    return Reply(response.status, content, {**_JSON, **headers})

@@ -1,0 +1,358 @@
+"""The gateway and the unmodified clients of the x402 package: both schemes, many requests, either side killed."""
+
+import asyncio
+import json
+import secrets
+import threading
+import time
+
+import pytest
+import requests
+from eth_account import Account
+from x402 import x402Client, x402ClientSync
+from x402.http.clients.httpx import x402HttpxClient
+from x402.http.clients.requests import x402_requests
+from x402.http.utils import decode_payment_required_header, decode_payment_response_header
+from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
+from x402.mechanisms.evm.exact import ExactEvmScheme
+from x402.mechanisms.evm.signers import EthAccountSigner, EthAccountSignerWithRPC
+
+from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.device import Field, Reading, ReadingJournal, Schema
+from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.types import Address
+
+SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
+ROW, LATEST = 100, 1_000
+
+
+def journal_of(chain, name, count):
+    """Let a device measure."""
+    entry = chain.home.keyring.entry(name)
+    folder = chain.home.journals / entry.device.hex()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{0:020d}-{'00' * 32}.readings"
+    with ReadingJournal.open(path, device=entry.device, schema=SCHEMA, curve=entry.curve) as journal:
+        signer = chain.home.keyring.device(name)
+        first = len(journal)
+        for number in range(first, first + count):
+            journal.sign(signer, time=1_700_000_000_000 + 1000 * number, values=SCHEMA.fix([20 + number % 10]))
+    return path
+
+
+def dollars(chain, address):
+    return chain.call(Erc20(chain.token).balance_of(Address(address)))
+
+
+@pytest.fixture
+def seller(machines):
+    machine = machines.new("seller", curve="p256")
+    journal_of(machine.chain, machine.name, 50)
+    return machine
+
+
+@pytest.fixture
+def gateway(seller):
+    made = Gateway(seller, GatewayConfig(price_row=ROW, price_latest=LATEST))
+    made.url = made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wallet(devnet):
+    account = Account.from_key(secrets.token_bytes(32))
+    devnet.fund(Address(account.address), dollars=10)  # no ether: the gateway pays the gas
+    return account
+
+
+def controls(chain):
+    return {"allowed_assets": [{"network": f"eip155:{chain.chain_id}", "asset": str(chain.token)}]}
+
+
+def session_for(chain, account, scheme, kind=x402ClientSync):
+    """Return the package's own client, by its public options only."""
+    client = kind()
+    client.set_spend_controls(controls(chain))
+    if scheme == "exact":
+        client.register("eip155:*", ExactEvmScheme(EthAccountSigner(account)))
+    else:
+        client.register("eip155:*", BatchSettlementEvmScheme(EthAccountSignerWithRPC(account, chain.url)))
+    return client if kind is x402Client else x402_requests(client)
+
+
+def address_of(gateway, what):
+    device = requests.get(f"{gateway.url}/v1/devices", timeout=10).json()["devices"][0]["device"]
+    return f"{gateway.url}/v1/devices/{device}/{what}"
+
+
+def test_devices__when_asked_without_payment__shows_schema_and_prices(gateway, seller):
+    found = requests.get(f"{gateway.url}/v1/devices", timeout=10).json()
+    (device,) = found["devices"]
+    assert (found["prices"], device["readings"], device["first"], device["last"]) == (
+        {"row": "100", "latest": "1000"}, 50, 0, 49,
+    )  # fmt: skip
+    assert device["schema"] == SCHEMA.document()
+    assert requests.get(f"{gateway.url}/health", timeout=10).json()["status"] == "ok"
+    assert "/v1/devices/{device}/latest" in requests.get(f"{gateway.url}/openapi.json", timeout=10).json()["paths"]
+
+
+def test_readings__when_nobody_pays__are_402_with_terms_and_nothing_else(gateway):
+    for url in (address_of(gateway, "readings?limit=5"), address_of(gateway, "latest")):
+        for headers in ({}, {"payment-signature": "bm8="}, {"payment-signature": "{" * 9000}, {"x-payment": "e30="}):
+            reply = requests.get(url, headers=headers, timeout=10, allow_redirects=False)
+            assert (reply.status_code, reply.json()) == (402, {})
+            terms = decode_payment_required_header(reply.headers["payment-required"])
+            assert [option.scheme for option in terms.accepts] == ["exact", "batch-settlement"]
+            assert {option.amount for option in terms.accepts} == {"500" if "limit" in url else "1000"}
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_requests__when_unmodified__buys_by_both_schemes(devnet, gateway, seller, wallet, scheme):
+    before = dollars(devnet, seller.address)
+    session = session_for(devnet, wallet, scheme)
+    count = 3 if scheme == "exact" else 25
+    for _ in range(count):
+        reply = session.get(address_of(gateway, "readings?from=1700000010000&limit=3"), timeout=30)
+        assert reply.status_code == 200, reply.text
+        rows = reply.json()["readings"]
+        assert [row["seq"] for row in rows] == [10, 11, 12]
+        assert decode_payment_response_header(reply.headers["payment-response"]).success
+    entry = devnet.home.keyring.entry(seller.name)
+    reading = Reading.from_leaf(
+        bytes.fromhex(rows[0]["leaf"][2:]), device=entry.device, schema=SCHEMA.hash, value_count=1, curve="p256"
+    )
+    assert reading.is_signed_by(entry.signer)
+    if scheme == "batch-settlement":
+        assert dollars(devnet, seller.address) == before
+        assert sum(claim.amount for claim in gateway.payments.claim()) == count * 3 * ROW
+        gateway.payments.settle()
+    assert dollars(devnet, seller.address) == before + count * 3 * ROW
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_httpx__when_unmodified__buys_by_both_schemes(devnet, gateway, wallet, scheme):
+    async def buy():
+        async with x402HttpxClient(session_for(devnet, wallet, scheme, x402Client), timeout=30) as client:
+            return [await client.get(address_of(gateway, "latest")) for _ in range(5)]
+
+    replies = asyncio.run(buy())
+    assert [reply.status_code for reply in replies] == [200] * 5
+    assert {reply.json()["rows"] for reply in replies} == {"49-49"}
+
+
+def test_batch__when_the_client_lost_its_state__recovers_from_the_chain_and_pays_on(devnet, gateway, wallet):
+    url = address_of(gateway, "latest")
+    for _ in range(3):  # a client that forgets everything each time
+        assert session_for(devnet, wallet, "batch-settlement").get(url, timeout=30).status_code == 200
+    (channel,) = gateway.payments.payee.book.channels()
+    assert channel.charged == 3 * LATEST
+
+
+def test_batch__when_the_gateway_was_restarted__goes_on_with_the_same_channel(devnet, seller, wallet):
+    config, session = GatewayConfig(price_latest=LATEST), session_for(devnet, wallet, "batch-settlement")
+    charged = []
+    for number in range(3):
+        gateway = Gateway(seller, config)
+        gateway.url = gateway.start()
+        try:
+            assert session.get(address_of(gateway, "latest"), timeout=30).status_code == 200
+            charged += [c.charged for c in gateway.payments.payee.book.channels()]
+        finally:
+            gateway.close()
+        assert charged[-1] == LATEST * (number + 1)
+    assert len(set(charged)) == 3
+
+
+def test_readings__when_rows_came_between_402_and_payment__delivers_the_range_that_was_priced(
+    devnet, gateway, seller, wallet
+):
+    url = address_of(gateway, "readings?from=1700000045000")
+    terms = decode_payment_required_header(requests.get(url, timeout=10).headers["payment-required"])
+    assert terms.accepts[0].amount == str(5 * ROW)
+    journal_of(devnet, seller.name, 10)
+    client = x402ClientSync()
+    client.set_spend_controls(controls(devnet))
+    client.register("eip155:*", ExactEvmScheme(EthAccountSigner(wallet)))
+    reply = requests.get(url, headers=headers_of(client.create_payment_payload(terms)), timeout=30)
+    assert (reply.status_code, reply.json()["rows"]) == (200, "45-49")
+
+
+def headers_of(payload, identifier=None):
+    from x402.http.utils import encode_payment_signature_header
+
+    if identifier is not None:
+        payload.extensions["payment-identifier"]["info"]["id"] = identifier
+    return {"payment-signature": encode_payment_signature_header(payload)}
+
+
+def pay_once(devnet, wallet, url, scheme, identifier):
+    terms = decode_payment_required_header(requests.get(url, timeout=10).headers["payment-required"])
+    client = x402ClientSync()
+    client.set_spend_controls(controls(devnet))
+    if scheme == "exact":
+        client.register("eip155:*", ExactEvmScheme(EthAccountSigner(wallet)))
+    else:
+        client.register("eip155:*", BatchSettlementEvmScheme(EthAccountSignerWithRPC(wallet, devnet.url)))
+    return headers_of(client.create_payment_payload(terms), identifier)
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_retry__when_the_payment_identifier_is_the_same__gets_the_same_answer_and_is_charged_once(
+    devnet, gateway, seller, wallet, scheme
+):
+    url, identifier = address_of(gateway, "latest"), "pay_" + secrets.token_hex(16)
+    headers = pay_once(devnet, wallet, url, scheme, identifier)
+    first = requests.get(url, headers=headers, timeout=30)
+    assert first.status_code == 200
+    journal_of(devnet, seller.name, 1)
+    paid = dollars(devnet, wallet.address)
+    for _ in range(3):
+        again = requests.get(url, headers=headers, timeout=30)
+        assert (again.status_code, again.content) == (200, first.content)
+    other = requests.get(address_of(gateway, "readings?limit=50"), headers=headers, timeout=30)
+    assert other.status_code == 409
+    assert dollars(devnet, wallet.address) == paid
+    if scheme == "batch-settlement":
+        assert [c.charged for c in gateway.payments.payee.book.channels()] == [LATEST]
+
+
+def status_of(url, headers):
+    """Return the answer's status, ``None`` where the connection broke."""
+    try:
+        return requests.get(url, headers=headers, timeout=30).status_code
+    except requests.exceptions.ConnectionError:
+        return None
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_retry__when_the_gateway_died_after_the_chain_settled__is_answered_and_charged_once(
+    devnet, seller, wallet, monkeypatch, scheme
+):
+    """The answer was written, the money moved, and the process died before it noted so."""
+    from pyiot_evm.gateway.answers import Answers
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    config, identifier = GatewayConfig(price_latest=LATEST), "pay_" + secrets.token_hex(16)
+    gateway = Gateway(seller, config)
+    gateway.url = gateway.start()
+    url = address_of(gateway, "latest")
+    headers = pay_once(devnet, wallet, url, scheme, identifier)
+    with monkeypatch.context() as patch:
+        patch.setattr(Answers, "settle", die)
+        assert status_of(url, headers) in {None, 500}
+    gateway.close()
+    moved = dollars(devnet, wallet.address)
+    assert moved < 10_000_000
+
+    gateway = Gateway(seller, config)
+    port = int(url.split(":")[2].split("/")[0])
+    gateway.start(port=port)
+    try:
+        reply = requests.get(url, headers=headers, timeout=30)
+        assert (reply.status_code, reply.json()["rows"]) == (200, "49-49")
+        assert dollars(devnet, wallet.address) == moved
+        if scheme == "batch-settlement":
+            assert [c.charged for c in gateway.payments.payee.book.channels()] == [LATEST]
+            assert [claim.amount for claim in gateway.payments.claim()] == [LATEST]
+    finally:
+        gateway.close()
+
+
+def test_payment__when_the_node_is_dead__is_500_and_never_402(devnet, gateway, wallet, monkeypatch):
+    from pyiot_evm.chain.rpc import RpcClient
+    from pyiot_evm.exceptions import TransportError
+
+    url = address_of(gateway, "latest")
+    headers = pay_once(devnet, wallet, url, "exact", None)
+
+    def dead(*_):
+        raise TransportError("the node does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RpcClient, "call", dead)
+        patch.setattr(RpcClient, "batch", dead)
+        reply = requests.get(url, headers=headers, timeout=30)
+        assert reply.status_code == 500
+        assert "readings" not in reply.json()
+    assert requests.get(url, headers=headers, timeout=30).status_code == 200
+
+
+def test_batch__when_a_stranger_replays_a_voucher_with_a_garbage_signature__gets_nothing(devnet, gateway, wallet):
+    url = address_of(gateway, "latest")
+    headers = pay_once(devnet, wallet, url, "batch-settlement", None)
+    assert requests.get(url, headers=headers, timeout=30).status_code == 200
+    assert requests.get(url, headers=headers, timeout=30).status_code == 402  # the same voucher pays once
+    import base64
+
+    document = json.loads(base64.b64decode(headers["payment-signature"]))
+    document["payload"] = {k: v for k, v in document["payload"].items() if k != "deposit"} | {"type": "voucher"}
+    document["payload"]["voucher"]["maxClaimableAmount"] = str(2 * LATEST)
+    for signature in ("0x", "0x" + "00" * 65, "0x" + "ff" * 65, "0x" + "01" * 148):
+        document["payload"]["voucher"]["signature"] = signature
+        forged = base64.b64encode(json.dumps(document).encode()).decode()
+        reply = requests.get(url, headers={"payment-signature": forged}, timeout=30)
+        assert (reply.status_code, "readings" in reply.text) == (402, False)
+    (channel,) = gateway.payments.payee.book.channels()
+    assert channel.charged == LATEST
+    assert channel.voucher.is_signed()
+
+
+def test_limits__when_a_client_asks_too_much__is_told_so(seller):
+    gateway = Gateway(seller, GatewayConfig(requests_each_second=1, burst=5))
+    url = gateway.start()
+    try:
+        codes = [requests.get(f"{url}/health", timeout=10).status_code for _ in range(8)]
+        assert (codes[:5], codes[5:]) == ([200] * 5, [429] * 3)
+        time.sleep(1.1)
+        assert requests.get(f"{url}/health", timeout=10).status_code == 200
+    finally:
+        gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("readings?from=x", 400),
+        ("readings?limit=0", 400),
+        ("readings?rows=5-4", 400),
+        ("readings?rows=0-99999999", 400),
+        ("readings?rows=50-60", 404),
+        ("readings?from=1900000000000", 404),
+        ("nothing", 404),
+    ],
+)
+def test_readings__when_the_request_makes_no_sense__is_refused_before_anything_is_paid(gateway, path, code):
+    reply = requests.get(address_of(gateway, path), timeout=10)
+    assert (reply.status_code, "payment-required" in reply.headers) == (code, False)
+
+
+def test_requests__when_they_have_a_body__are_413(gateway):
+    reply = requests.get(f"{gateway.url}/health", data=b"x" * 10_000, timeout=10)
+    assert reply.status_code == 413
+
+
+def test_health__when_a_payment_waits_for_a_block__answers_at_once(devnet, gateway, wallet):
+    url = address_of(gateway, "latest")
+    headers = pay_once(devnet, wallet, url, "exact", None)
+    done = []
+    devnet.set_automine(enabled=False)
+    try:
+        waiting = threading.Thread(target=lambda: done.append(requests.get(url, headers=headers, timeout=60)))
+        waiting.start()
+        time.sleep(1)
+        started = time.monotonic()
+        assert requests.get(f"{gateway.url}/health", timeout=10).status_code == 200
+        assert time.monotonic() - started < 0.5
+        assert done == []
+    finally:
+        devnet.set_automine(enabled=True)
+        devnet.mine()
+    waiting.join(timeout=60)
+    assert done[0].status_code == 200
