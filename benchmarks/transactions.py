@@ -3,7 +3,8 @@
 
 The baseline hands finished transactions to the node in JSON-RPC batches of a hundred and waits until all are mined:
 what the node can do. The manager does the same and also asks for balance, nonces and fees, keeps the journal on the
-disk, signs, and reads every receipt. Rounds alternate, and the best of each counts.
+disk, signs, and reads every receipt. Rounds alternate, and the best of each counts. It needs a quiet machine: two
+processes work at once, so anything else that runs takes more from the manager than from the baseline.
 
 Usage: benchmarks/transactions.py [--count 2000] [--rounds 3] [--json FILE]
 """

@@ -23,7 +23,7 @@ _EMPTY_LIST: Final = b"\xc0"
 _SHORT: Final = 55
 _SINGLE_BYTE: Final = 0x80
 _LIST: Final = 0xC0
-_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+_HALF: Final = bytes.fromhex("7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0")
 _SIGNATURE_LENGTH: Final = 65
 
 
@@ -77,10 +77,10 @@ def sign_transaction(fields: TransactionFields, signer: DigestSigner) -> SignedT
         )
     )
     signature = signer.sign_digest(keccak256(_TYPE + _list(payload)))
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
-    if len(signature) != _SIGNATURE_LENGTH or signature[64] not in {27, 28} or not 0 < s <= _ORDER // 2:
+    r, s = signature[:32].lstrip(b"\0"), signature[32:64].lstrip(b"\0")
+    if len(signature) != _SIGNATURE_LENGTH or signature[64] not in {27, 28} or not s or s.rjust(32, b"\0") > _HALF:
         raise SigningError("the signer did not return a 65-byte low-s signature r‖s‖v with v 27 or 28")
-    raw = _TYPE + _list(payload + _integer(signature[64] - 27) + _integer(r) + _integer(s))
+    raw = _TYPE + _list(payload + _integer(signature[64] - 27) + _string(r) + _string(s))
     return SignedTransaction(raw, TransactionHash(keccak256(raw)))
 
 
@@ -90,7 +90,10 @@ def rlp_encode(item: bytes | list[bytes]) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    return _string(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+    if value < _SINGLE_BYTE:
+        return bytes((value or _SINGLE_BYTE,))
+    size = (value.bit_length() + 7) >> 3  # at most 32 bytes: a short string
+    return bytes((_SINGLE_BYTE + size,)) + value.to_bytes(size, "big")
 
 
 def _string(data: bytes) -> bytes:

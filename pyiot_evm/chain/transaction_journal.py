@@ -351,11 +351,12 @@ def _open_database(path: Path) -> sqlite3.Connection:
 def _entry(row: tuple[Any, ...]) -> Entry:
     (number, address, nonce, key, target, data, value, gas, function, max_fee, tip, state, updated) = row[:13]
     digest, status, block_number, block_hash, error = row[13:]
+    trusted = bytes.__new__  # lengths were checked when they went in; a journal is read much more than written
     return Entry(
-        id=number, address=Address(address), nonce=nonce, key=key, to=Address(target), data=data, value=int(value),
-        gas=gas, function=function, offer=FeeOffer(max_fee, tip), state=state, updated=updated,
-        hash=None if digest is None else TransactionHash(digest), status=status, block_number=block_number,
-        block_hash=None if block_hash is None else Bytes32(block_hash), error=error,
+        id=number, address=trusted(Address, address), nonce=nonce, key=key, to=trusted(Address, target), data=data,
+        value=int(value), gas=gas, function=function, offer=FeeOffer(max_fee, tip), state=state, updated=updated,
+        hash=None if digest is None else trusted(TransactionHash, digest), status=status, block_number=block_number,
+        block_hash=None if block_hash is None else trusted(Bytes32, block_hash), error=error,
     )  # fmt: skip
 
 

@@ -48,6 +48,8 @@ _log = logging.getLogger(__name__)
 
 _WINDOW: Final = 900
 """Anvil hangs with over a thousand transactions pending."""
+_GROUP: Final = 4 * BATCH
+"""How many calls one look at the node serves."""
 _RECOVER_AFTER: Final = 1.0
 _WAIT: Final = 120.0
 
@@ -146,20 +148,24 @@ class Account:
             raise InputError("two calls of one batch have the same key")
         self._recover()
         results: list[Pending] = []
-        parts = [slice(start, start + BATCH) for start in range(0, len(calls), BATCH)]
-        with ThreadPoolExecutor(max_workers=1) if len(parts) > 1 else nullcontext() as sender:
-            sending: Future[None] | None = None
-            for part in parts:
-                entries, quote = self._prepare(calls[part], names[part], gas)
-                results.extend(self._pending(entries))
-                if sender is None:
-                    self._deliver(entries, quote)
-                    continue
-                if sending is not None:
-                    sending.result()
-                sending = sender.submit(self._deliver, entries, quote)  # while the next batch is signed
-            if sending is not None:
-                sending.result()
+        sending: list[Future[None]] = []
+        with ThreadPoolExecutor(self._lanes) if len(calls) > BATCH else nullcontext() as sender:
+            for start in range(0, len(calls), _GROUP):
+                group = slice(start, start + _GROUP)
+                entries, quote = self._prepare(calls[group], names[group], gas)
+                try:
+                    for first in range(0, len(entries), BATCH):
+                        part = entries[first : first + BATCH]
+                        results.extend(self._sign(part))
+                        if sender is None:
+                            self._deliver(part, quote)
+                        else:
+                            sending.append(sender.submit(self._deliver, part, quote))  # while the next one is signed
+                except BaseException:
+                    self.chain.journal.release(entry.id for entry in entries)  # what is not signed will not be
+                    raise
+            for future in sending:
+                future.result()
         return results
 
     def transact(self, call: Call[Any], *, key: str | None = None, gas: int | None = None) -> Receipt:
@@ -172,7 +178,7 @@ class Account:
         if entry is None:
             return None
         if entry.state == "reserved":  # a crash came between its number and its signature
-            self._sign_new([entry])
+            self._delivery.sign([entry])
         return self._pending([entry])[0]
 
     def resume(self) -> list[Pending]:
@@ -213,10 +219,19 @@ class Account:
             self.resume()
         self._recovered, self._unheard = True, False
 
+    @property
+    def _lanes(self) -> int:
+        """How many batches are under way at once: two keep a node busy; Hardhat takes no nonce before its turn."""
+        return 1 if self.chain.client.lower().startswith("hardhat") else 2
+
+    def _sign(self, entries: Sequence[Entry]) -> list[Pending]:
+        self._delivery.sign([entry for entry in entries if entry.state == "reserved"])
+        return self._pending(entries)
+
     def _prepare(
         self, calls: Sequence[Call[Any]], keys: Sequence[str | None], gas: int | None
     ) -> tuple[list[Entry], FeeQuote | None]:
-        """Return a row for each call, signed unless somebody else is at it, and the fees they were signed at."""
+        """Return a row with a nonce for each call, and what the chain asks for gas; the new rows are not signed."""
         rows = self._known(calls, keys)
         fresh = [n for n, key in enumerate(keys) if key is None or key not in rows]
         quote, new = None, dict[int, Entry]()
@@ -233,7 +248,6 @@ class Account:
                 check_same_intent(entry, intent)
             new = dict(zip(fresh, reserved, strict=True))
         entries = [new[n] if n in new else rows[str(key)] for n, key in enumerate(keys)]
-        self._sign_new([entry for entry in entries if entry.state == "reserved"])
         return entries, quote
 
     def _known(self, calls: Sequence[Call[Any]], keys: Sequence[str | None]) -> dict[str, Entry]:
@@ -247,7 +261,7 @@ class Account:
         return rows
 
     def _preflight(self, calls: Sequence[Call[Any]], keys: Sequence[str | None], gas: int | None) -> _Preflight | None:
-        """Ask the node all that signing needs, in one batch; wait while too many transactions are pending."""
+        """Ask the node all that signing needs; wait while too many transactions are pending."""
         from pyiot_evm.chain.connection import transaction_object  # noqa: PLC0415
 
         requests: list[Request] = [
@@ -256,7 +270,10 @@ class Account:
         ]  # fmt: skip
         if gas is None:
             requests += [("eth_estimateGas", [transaction_object(call, self.address)]) for call in calls]
-        genesis, balance, latest, pending, block, tip, *estimates = self.chain.try_batch(requests)
+        answers: list[Any] = []
+        for start in range(0, len(requests), BATCH):
+            answers += self.chain.try_batch(requests[start : start + BATCH])
+        genesis, balance, latest, pending, block, tip, *estimates = answers
         self.chain.check_genesis(genesis)
         for answer in estimates:
             if isinstance(answer, RpcError):
@@ -299,13 +316,6 @@ class Account:
                 raise TransactionError(f"over {_WINDOW} transactions of {self.address} are pending", retryable=True)
             time.sleep(0.01)
             count = to_int(self.chain.rpc("eth_getTransactionCount", str(self.address), "latest"))
-
-    def _sign_new(self, entries: Sequence[Entry]) -> None:
-        try:
-            self._delivery.sign(entries)
-        except SigningError:
-            self.chain.journal.release(entry.id for entry in entries)
-            raise
 
     def _deliver(self, entries: Sequence[Entry], quote: FeeQuote | None) -> None:
         """Send rows; a node that does not answer is left to whoever waits for them."""

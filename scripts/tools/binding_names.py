@@ -22,6 +22,7 @@ _IDS = {"device": "DeviceId", "deviceId": "DeviceId", "offerId": "OfferId", "ord
 _PLAIN_IDS = {"offer": "OfferId", "order": "OrderId", "resale": "ResaleId", "device": "DeviceId", "sale": "SaleId"}
 
 
+_ASCII = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{MINUS SIGN}": "-", "\N{EN DASH}": "-"})
 _RENAMED = {"hash": "digest", "str": "text", "id": "token_id", "type": "kind"}
 """Parameters that would hide a builtin of Python."""
 
@@ -63,5 +64,5 @@ def id_type(name: str, owner: str) -> str:
 
 def first_sentence(text: str) -> str:
     """Return NatSpec's first sentence on one line, fit for a docstring and for an error's message."""
-    text = " ".join(text.split()).replace("\\", "/").replace('"', "'").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    text = " ".join(text.split()).replace("\\", "/").replace('"', "'").translate(_ASCII)
     return re.split(r"(?<=[.;])\s+(?=[A-Z])", text)[0].rstrip(";")

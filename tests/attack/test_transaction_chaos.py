@@ -274,15 +274,16 @@ def test_transact__when_the_process_is_killed_at_every_step__pays_exactly_once(d
     signer = LocalSigner.create()
     devnet.fund(signer, ether=1)
     steps = int(run_killed(devnet, signer, LocalSigner.create().address, 10**9)[1].split()[1])
-    assert steps >= 20
+    killed = 0
     for stop in range(1, steps + 1):
         signer, payee = LocalSigner.create(), LocalSigner.create().address
         devnet.fund(signer, ether=1)
-        assert run_killed(devnet, signer, payee, stop)[0] == -9
+        killed += run_killed(devnet, signer, payee, stop)[0] == -9  # a run that polls less often has fewer steps
         assert run_killed(devnet, signer, payee, 10**9)[0] == 0
         assert (devnet.balance(payee), sent(devnet, signer.address)) == (4, 4), f"killed at step {stop}"
-    print(f"killed at {steps} points")  # noqa: T201
-    record_property("kill points", steps)
+    print(f"killed at {killed} points")  # noqa: T201
+    record_property("kill points", killed)
+    assert killed >= 20
 
 
 def test_transact__when_two_processes_are_killed_again_and_again__pays_exactly_once(devnet):
