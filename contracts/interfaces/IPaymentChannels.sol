@@ -51,7 +51,7 @@ interface IPaymentChannels is IPaymentChannelsScheme {
     event VaultWithdrawn(address indexed account, address indexed token, uint256 amount, address to);
     /// @notice Money of a vault went into channels: a `Deposited` each, by the same sender, came before.
     event VaultSpent(address indexed account, address indexed token, uint256 amount);
-    /// @notice A row of `claimAvailable` claimed nothing.
+    /// @notice A row of `claimAvailable` claimed nothing. (Anyone can have a row skipped: `sender` tells whose it was.)
     event ClaimSkipped(bytes32 indexed channelId, address indexed sender, ClaimOutcome outcome);
     /// @notice A locked voucher was claimed and its preimage is out.
     event LockOpened(bytes32 indexed channelId, bytes32 indexed lock, bytes32 preimage);

@@ -12,7 +12,10 @@ import { PayerSignature } from "contracts/payment/PayerSignature.sol";
 /// @title ChannelBook
 /// @notice Base of PaymentChannels: what is stored of channels, receivers and vaults, and how each entry is made.
 /// @dev MODEL. Storage is written here alone, and every event of a channel is emitted beside its entry. Who may make an
-/// entry, and the lock against reentry, are the matter of PaymentChannels; what is here guards the numbers.
+/// entry, and the lock against reentry, are the matter of PaymentChannels; what is here guards the numbers. As claims never
+/// pass the balance (PC-2), a channel without balance has nothing claimed: it is new, or closed.
+///
+/// Names of getters, and the name that `refundNonce` does not give its value, are x402's.
 abstract contract ChannelBook is IPaymentChannels, Relayed {
     using SafeERC20 for IERC20;
 
@@ -56,7 +59,7 @@ abstract contract ChannelBook is IPaymentChannels, Relayed {
     /// @inheritdoc IPaymentChannelsScheme
     mapping(bytes32 channelId => WithdrawalState state) public pendingWithdrawals;
     /// @inheritdoc IPaymentChannelsScheme
-    mapping(bytes32 channelId => uint256 nonce) public refundNonce;
+    mapping(bytes32 channelId => uint256) public refundNonce;
     /// @inheritdoc IPaymentChannels
     mapping(address account => mapping(address token => uint256 credit)) public vaultOf;
 
@@ -108,7 +111,7 @@ abstract contract ChannelBook is IPaymentChannels, Relayed {
         uint128 balance = state.balance;
         require(amount <= type(uint128).max - balance, DepositOverflow());
 
-        if (balance == 0 && state.totalClaimed == 0) emit ChannelCreated(id, config);
+        if (balance == 0) emit ChannelCreated(id, config);
         state.balance = balance + amount;
         emit Deposited(id, sender, amount, balance + amount);
     }
@@ -193,7 +196,7 @@ abstract contract ChannelBook is IPaymentChannels, Relayed {
 
     function _giveBack(bytes32 id, ChannelConfig calldata config, ChannelState storage state, uint128 amount) internal {
         state.balance -= amount;
-        if (state.balance == 0 && state.totalClaimed == 0) emit ChannelClosed(id, config);
+        if (state.balance == 0) emit ChannelClosed(id, config);
 
         if (amount != 0) IERC20(config.token).safeTransfer(config.payer, amount);
     }

@@ -23,7 +23,8 @@ library ChannelHashes {
 
     /// @notice The channel id: the digest of its config.
     /// @dev A config in calldata is seven words, laid out as EIP-712 encodes them, and is hashed as it stands. A word with
-    /// dirt above its type gives an id that nobody signed, and reverts wherever its field is read.
+    /// dirt above its type gives an id that nobody signed; it reverts wherever its field is read, and the first deposit
+    /// of a channel reads all of them into the log, so no money gets under such an id.
     function channelId(bytes32 domain, IPaymentChannelsScheme.ChannelConfig calldata config)
         internal
         pure

@@ -22,7 +22,7 @@ import { ChannelHashes } from "contracts/payment/ChannelHashes.sol";
 /// MODEL. x402's `batch-settlement` scheme with its own ABI and EIP-712 domain, and a vault, a claim that bad rows cannot
 /// spoil, locked vouchers and P-256 payers. A channel is its config, handed in with every call; its id is the config's
 /// EIP-712 digest; one slot holds its balance and what was claimed of it, both cumulative. The contract has no owner, no
-/// fee and no switch, and no code in it knows its own address: it works wherever it is put.
+/// fee and no switch, and works at whatever address its code is put.
 ///
 /// LIFECYCLE. A channel gets money by `deposit` or `fund`; `claim` books it to the receiver, `settle` pays it; `refund` or
 /// `initiateWithdraw` and `finalizeWithdraw` give the rest back. Funded again it goes on where it was: old vouchers, the
@@ -37,16 +37,17 @@ import { ChannelHashes } from "contracts/payment/ChannelHashes.sol";
 /// PC-1 Σ(balance − claimed) + Σ(claimed − settled) + Σ vault ≤ token balance; equal when nobody sent tokens unasked.
 /// PC-2 What is claimed only grows, never above the balance or the highest signed ceiling.
 /// PC-3 `settle` pays the receiver only.
-/// PC-4 A payer can always leave within its withdrawDelay.
+/// PC-4 A payer can always leave within its withdrawDelay: one withdrawal at a time, of all that is unclaimed.
 /// PC-5 The outcome of `claimAvailable` for a good row does not depend on bad rows.
 /// PC-6 A voucher of one channel, chain or contract is worth nothing in another.
 ///
-/// ASSUMPTIONS. Tokens move what they say (checked) and keep balances still (not checked: no rebasing). A collector is
-/// any contract at all: what counts is what arrives. An ERC-1271 payer can take back its vouchers, and its authorizer can
-/// withdraw; an issuer can block an address.
+/// ASSUMPTIONS. Tokens keep balances still (not checked: no rebasing). What comes in is checked to the unit; what goes out
+/// is not, so a token that takes a fee from its sender ruins its own users, and only them. A collector is any contract at
+/// all: what counts is what arrives. An ERC-1271 payer can take back its vouchers; a payer's authorizer can withdraw, to
+/// the payer; an issuer can block an address.
 ///
-/// LIVENESS. Nothing that one party controls can lock another's money in: claims, refunds and withdrawals of a channel
-/// call no code but its token's and, to check a voucher, that of its own ERC-1271 payer.
+/// LIVENESS. Claims, refunds and withdrawals of a channel call no code but its token's and, to check a signature, that of
+/// its own ERC-1271 payer or receiver's authorizer. What a stranger does elsewhere cannot make them fail.
 contract PaymentChannels is ChannelBook, Multicall, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
 
