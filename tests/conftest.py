@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import pytest
+from hypothesis import settings
 
 from pyiot_evm.contracts.data_market import DataMarket, Disclosure, Order, OrderRevealed, Resale
 from pyiot_evm.contracts.dev_dollar import DevDollar
@@ -17,6 +18,9 @@ from pyiot_evm.merkle import MerkleTree
 from pyiot_evm.types import ZERO_ADDRESS, Address, Bytes32, DeviceId, OfferId
 
 PRICE, BOND = 500_000, 70_000
+
+settings.register_profile("suite", deadline=None)  # a busy machine is no bug
+settings.load_profile("suite")
 NO_RESALE = Resale(OfferId(bytes(32)), ZERO_ADDRESS, ZERO_ADDRESS, 0, 0, 0)
 
 
