@@ -7,6 +7,11 @@ again goes on where the last attempt stands; a copy that was bought is opened ag
 
 A purchase ends in one of four ways: *settled* with data in which every leaf was checked; *disputed*, when a leaf broke
 the promise and price and bond came back; *refunded*, when nobody revealed in time; *abandoned*, when nothing was paid.
+
+Example:
+    >>> policy = BuyerPolicy(max_price=500_000, timeout=60)
+    >>> policy.pay, policy.approve, policy.settle
+    ('auto', 'exact', True)
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""A lock that threads and processes share and that the system lets go of when its holder dies."""
+"""A lock that threads and processes share and that the system lets go of when its holder dies.
+
+Example:
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "lock"
+    >>> with file_lock(path):
+    ...     path.exists()
+    True
+"""
 
 from __future__ import annotations
 

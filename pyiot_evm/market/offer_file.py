@@ -3,6 +3,12 @@
 A listing on chain is for everybody; an offer file goes by mail, chat or a memory stick. It holds the offer (and the
 resale, when a holder sells), the signature and where the bundle lies. Who reads one reads a stranger's file: the
 signature is checked against the chain before anything is paid.
+
+Example:
+    >>> read_offer_file("/nowhere/offer.json")
+    Traceback (most recent call last):
+    ...
+    pyiot_evm.exceptions.InputError: cannot read the offer file /nowhere/offer.json: No such file or directory
 """
 
 from __future__ import annotations

@@ -4,6 +4,11 @@ The signature is ERC-3009's ``receiveWithAuthorization`` with the order id as it
 the market alone, for this order alone, and leaves no allowance behind. Anybody can carry it to the chain, so a machine
 without ether can buy. A token that cannot do that is paid by an allowance of exactly the price, or, where the policy
 says so, by one that lasts.
+
+Example:
+    >>> import dataclasses
+    >>> [field.name for field in dataclasses.fields(SignedOrder)]
+    ['order', 'valid_before', 'signature']
 """
 
 from __future__ import annotations

@@ -4,6 +4,11 @@ What is asked for (network, seller, content, terms) has a hash, and a request th
 seller that was killed runs the same line again and gets the same sale, with the same content key and the same offer,
 listed once. A second listing of the same content at the same terms has to be asked for (``again``). Cancelled and
 expired sales do not count.
+
+Example:
+    >>> terms = SaleTerms(price=500_000, token=ZERO_ADDRESS, title="Road occupancy", tags=("traffic",))
+    >>> terms.document()["price"], terms.document()["tags"], terms.copies
+    (500000, ['traffic'], 0)
 """
 
 from __future__ import annotations

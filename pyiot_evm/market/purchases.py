@@ -2,6 +2,10 @@
 
 Nothing decrypted is kept in memory or on disk until it is asked for; each way of asking checks every hash and the root
 again.
+
+Example:
+    >>> [way for way in ("frame", "read", "readings", "table", "write") if hasattr(Purchase, way)]
+    ['frame', 'read', 'readings', 'table', 'write']
 """
 
 from __future__ import annotations

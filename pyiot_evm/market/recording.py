@@ -1,8 +1,20 @@
-"""A table becomes readings: each row signed by the device, in its one sequence, each content only once.
+r"""A table becomes readings: each row signed by the device, in its one sequence, each content only once.
 
 A device never signs two readings with one number, so its journals follow one another: one file for each table that was
 sold, named by the first number and by the content. Selling the same content again, at another price or after a crash,
 finds the file and signs nothing twice; a file that a crash left unfinished is finished, if nothing came after it.
+
+Example:
+    >>> import pathlib, tempfile
+    >>> from pyiot_evm.device import LocalSigner
+    >>> from pyiot_evm.market.datasets import read_csv
+    >>> from pyiot_evm.types import Bytes32
+    >>> signer, folder = LocalSigner.create(), pathlib.Path(tempfile.mkdtemp())
+    >>> table = read_csv(b"time,value\n2024-01-01,21.5\n2024-01-02,21.7\n")
+    >>> name = {"device": signer.device, "signer": signer, "content": Bytes32(bytes(32))}
+    >>> first, again = (record_table(folder, table, **name) for _ in range(2))
+    >>> [reading.seq for reading in first], first == again
+    ([0, 1], True)
 """
 
 from __future__ import annotations

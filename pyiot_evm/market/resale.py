@@ -3,6 +3,11 @@
 The bundle stays what it was; the holder names the place that it was bought from, or publishes its own copy. As with a
 first sale, the same request is gone on with after a crash and lists once; it is a new one when its token is sold and
 the holder has another.
+
+Example:
+    >>> terms = ResaleTerms(price=2_000_000, token=Address(bytes(20)))
+    >>> terms.lifetime is None, terms.private
+    (True, False)
 """
 
 from __future__ import annotations

@@ -3,6 +3,12 @@
 The catalog keeps the hashes of the blocks that it has read up to. A scan first goes back to the last one that the chain
 still has, forgets what came after it, then reads on; what it adds and the new checkpoint are one transaction, so a scan
 that was killed is simply done again.
+
+Example:
+    >>> from types import SimpleNamespace
+    >>> chain = SimpleNamespace(block_number=lambda: 100, code_at=lambda _, block: b"code" if block >= 7 else b"")
+    >>> birth_of(chain, b"the market")
+    7
 """
 
 from __future__ import annotations

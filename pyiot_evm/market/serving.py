@@ -4,6 +4,12 @@ Whoever sells must answer orders. A program that calls ``Machine.sell`` gets tha
 object starts a thread that runs the seller's loop, and closing the chain (leaving ``with Devnet()``) stops and joins
 it. A process that ends sooner loses nothing: the loop's state is in the journal, and ``pyiot data serve`` or the next
 ``Machine.serve`` goes on.
+
+Example:
+    >>> from types import SimpleNamespace
+    >>> seller = BackgroundSeller(SimpleNamespace(run=lambda stop: stop.wait()), name="sensor")
+    >>> seller.start(), seller.is_running, seller.close(), seller.is_running
+    (None, True, None, False)
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 Everything that is sent goes through :meth:`Trader.transact`, so that each transaction has an idempotency key and is
 kept with the sale or the order that it was for.
+
+Example:
+    >>> ORDER_STATES.index("Revealed")
+    2
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""The journal's rows as the results that the market returns."""
+"""The journal's rows as the results that the market returns.
+
+Example:
+    >>> from pyiot_evm.market import views
+    >>> views.__all__
+    ['as_on_chain', 'bought', 'listing', 'sold']
+"""
 
 from __future__ import annotations
 
