@@ -166,13 +166,15 @@ class AddressEmptyCode(SuiteError):
 
 
 class AmountTooHigh(SuiteError):
-    """Amount too high."""
+    """A deposit is at most 2^128 - 1 base units at once."""
 
     code = "AmountTooHigh"
     SIGNATURE = "AmountTooHigh(uint256,uint256)"
 
     def __init__(self, amount: int, maximum: int) -> None:
-        super().__init__(f"Amount too high: AmountTooHigh(amount={amount}, maximum={maximum})")
+        super().__init__(
+            f"A deposit is at most 2^128 - 1 base units at once: AmountTooHigh(amount={amount}, maximum={maximum})"
+        )
         self.amount = amount
         self.maximum = maximum
 
@@ -183,14 +185,14 @@ class AmountTooHigh(SuiteError):
 
 
 class AuthorizationLengthInvalid(SuiteError):
-    """Authorization length invalid."""
+    """The authorization's signature is not r ‖ s ‖ v."""
 
     code = "AuthorizationLengthInvalid"
     SIGNATURE = "AuthorizationLengthInvalid(uint256,uint256)"
 
     def __init__(self, length: int, required: int) -> None:
         super().__init__(
-            f"Authorization length invalid: AuthorizationLengthInvalid(length={length}, required={required})"
+            f"The authorization's signature is not r ‖ s ‖ v: AuthorizationLengthInvalid(length={length}, required={required})"
         )
         self.length = length
         self.required = required
@@ -256,13 +258,13 @@ class BatchedCallFailed(SuiteError):
 
 
 class BuyerInvalid(SuiteError):
-    """Buyer invalid."""
+    """Address 0 and the market itself cannot buy."""
 
     code = "BuyerInvalid"
     SIGNATURE = "BuyerInvalid(address)"
 
     def __init__(self, buyer: Address) -> None:
-        super().__init__(f"Buyer invalid: BuyerInvalid(buyer={buyer})")
+        super().__init__(f"Address 0 and the market itself cannot buy: BuyerInvalid(buyer={buyer})")
         self.buyer = buyer
 
     @classmethod
@@ -272,13 +274,13 @@ class BuyerInvalid(SuiteError):
 
 
 class BuyerNotInAudience(SuiteError):
-    """Buyer not in audience."""
+    """The offer is for `audience` alone."""
 
     code = "BuyerNotInAudience"
     SIGNATURE = "BuyerNotInAudience(address,address)"
 
     def __init__(self, buyer: Address, audience: Address) -> None:
-        super().__init__(f"Buyer not in audience: BuyerNotInAudience(buyer={buyer}, audience={audience})")
+        super().__init__(f"The offer is for audience alone: BuyerNotInAudience(buyer={buyer}, audience={audience})")
         self.buyer = buyer
         self.audience = audience
 
@@ -289,13 +291,13 @@ class BuyerNotInAudience(SuiteError):
 
 
 class CallerNotHolder(SuiteError):
-    """Caller not holder."""
+    """Only the resale's holder may do that."""
 
     code = "CallerNotHolder"
     SIGNATURE = "CallerNotHolder(address,address)"
 
     def __init__(self, caller: Address, holder: Address) -> None:
-        super().__init__(f"Caller not holder: CallerNotHolder(caller={caller}, holder={holder})")
+        super().__init__(f"Only the resale's holder may do that: CallerNotHolder(caller={caller}, holder={holder})")
         self.caller = caller
         self.holder = holder
 
@@ -306,13 +308,13 @@ class CallerNotHolder(SuiteError):
 
 
 class CallerNotSeller(SuiteError):
-    """Caller not seller."""
+    """Only the offer's seller may do that."""
 
     code = "CallerNotSeller"
     SIGNATURE = "CallerNotSeller(address,address)"
 
     def __init__(self, caller: Address, seller: Address) -> None:
-        super().__init__(f"Caller not seller: CallerNotSeller(caller={caller}, seller={seller})")
+        super().__init__(f"Only the offer's seller may do that: CallerNotSeller(caller={caller}, seller={seller})")
         self.caller = caller
         self.seller = seller
 
@@ -353,13 +355,15 @@ class ClaimExceedsCeiling(SuiteError):
 
 
 class ContentKeyInvalid(SuiteError):
-    """Content key invalid."""
+    """The content key is not the one behind the offer's public key, or is not below the group order."""
 
     code = "ContentKeyInvalid"
     SIGNATURE = "ContentKeyInvalid(bytes32)"
 
     def __init__(self, order_id: OrderId) -> None:
-        super().__init__(f"Content key invalid: ContentKeyInvalid(order_id={order_id})")
+        super().__init__(
+            f"The content key is not the one behind the offer's public key, or is not below the group order: ContentKeyInvalid(order_id={order_id})"
+        )
         self.order_id = order_id
 
     @classmethod
@@ -369,7 +373,7 @@ class ContentKeyInvalid(SuiteError):
 
 
 class CreditTooLow(SuiteError):
-    """Credit too low."""
+    """The account's credit does not cover the withdrawal, or the bond of one more order."""
 
     code = "CreditTooLow"
     default_retryable = True
@@ -378,7 +382,7 @@ class CreditTooLow(SuiteError):
 
     def __init__(self, account: Address, token: Address, credit: int, amount: int) -> None:
         super().__init__(
-            f"Credit too low: CreditTooLow(account={account}, token={token}, credit={credit}, amount={amount})"
+            f"The account's credit does not cover the withdrawal, or the bond of one more order: CreditTooLow(account={account}, token={token}, credit={credit}, amount={amount})"
         )
         self.account = account
         self.token = token
@@ -982,13 +986,15 @@ class FailedCall(SuiteError):
 
 
 class FraudNotShown(SuiteError):
-    """Fraud not shown."""
+    """The leaf decrypts to its hash and does not violate the rule."""
 
     code = "FraudNotShown"
     SIGNATURE = "FraudNotShown(bytes32,uint256)"
 
     def __init__(self, order_id: OrderId, index: int) -> None:
-        super().__init__(f"Fraud not shown: FraudNotShown(order_id={order_id}, index={index})")
+        super().__init__(
+            f"The leaf decrypts to its hash and does not violate the rule: FraudNotShown(order_id={order_id}, index={index})"
+        )
         self.order_id = order_id
         self.index = index
 
@@ -999,13 +1005,15 @@ class FraudNotShown(SuiteError):
 
 
 class HolderHasNoToken(SuiteError):
-    """Holder has no token."""
+    """The holder has no data token of the offer (any more)."""
 
     code = "HolderHasNoToken"
     SIGNATURE = "HolderHasNoToken(address,bytes32)"
 
     def __init__(self, holder: Address, offer_id: OfferId) -> None:
-        super().__init__(f"Holder has no token: HolderHasNoToken(holder={holder}, offer_id={offer_id})")
+        super().__init__(
+            f"The holder has no data token of the offer (any more): HolderHasNoToken(holder={holder}, offer_id={offer_id})"
+        )
         self.holder = holder
         self.offer_id = offer_id
 
@@ -1146,13 +1154,15 @@ class InvalidX402BatchSettlementAddress(SuiteError):
 
 
 class LeafCountTooLow(SuiteError):
-    """Leaf count too low."""
+    """A data set without leaves could never be disputed."""
 
     code = "LeafCountTooLow"
     SIGNATURE = "LeafCountTooLow(uint256,uint256)"
 
     def __init__(self, leaf_count: int, minimum: int) -> None:
-        super().__init__(f"Leaf count too low: LeafCountTooLow(leaf_count={leaf_count}, minimum={minimum})")
+        super().__init__(
+            f"A data set without leaves could never be disputed: LeafCountTooLow(leaf_count={leaf_count}, minimum={minimum})"
+        )
         self.leaf_count = leaf_count
         self.minimum = minimum
 
@@ -1163,13 +1173,15 @@ class LeafCountTooLow(SuiteError):
 
 
 class LeafIndexTooHigh(SuiteError):
-    """Leaf index too high."""
+    """The data set has no leaf at that index."""
 
     code = "LeafIndexTooHigh"
     SIGNATURE = "LeafIndexTooHigh(uint256,uint256)"
 
     def __init__(self, index: int, leaf_count: int) -> None:
-        super().__init__(f"Leaf index too high: LeafIndexTooHigh(index={index}, leaf_count={leaf_count})")
+        super().__init__(
+            f"The data set has no leaf at that index: LeafIndexTooHigh(index={index}, leaf_count={leaf_count})"
+        )
         self.index = index
         self.leaf_count = leaf_count
 
@@ -1180,14 +1192,14 @@ class LeafIndexTooHigh(SuiteError):
 
 
 class LeafNotInRoot(SuiteError):
-    """Leaf not in root."""
+    """The proof does not lead from this sealed leaf, at this index, to the offer's root."""
 
     code = "LeafNotInRoot"
     SIGNATURE = "LeafNotInRoot(bytes32,bytes32)"
 
     def __init__(self, sealed_leaf_hash: Bytes32, sealed_root: Bytes32) -> None:
         super().__init__(
-            f"Leaf not in root: LeafNotInRoot(sealed_leaf_hash={sealed_leaf_hash}, sealed_root={sealed_root})"
+            f"The proof does not lead from this sealed leaf, at this index, to the offer's root: LeafNotInRoot(sealed_leaf_hash={sealed_leaf_hash}, sealed_root={sealed_root})"
         )
         self.sealed_leaf_hash = sealed_leaf_hash
         self.sealed_root = sealed_root
@@ -1199,13 +1211,13 @@ class LeafNotInRoot(SuiteError):
 
 
 class MaskIsZero(SuiteError):
-    """Mask is zero."""
+    """No key could ever be released to a mask of 0."""
 
     code = "MaskIsZero"
     SIGNATURE = "MaskIsZero()"
 
     def __init__(self) -> None:
-        super().__init__("Mask is zero: MaskIsZero()")
+        super().__init__("No key could ever be released to a mask of 0: MaskIsZero()")
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
@@ -1359,13 +1371,15 @@ class OnlyX402BatchSettlement(SuiteError):
 
 
 class OrderAlreadyMade(SuiteError):
-    """Order already made."""
+    """An order with this sale, buyer, mask and E was made before; try again with another E."""
 
     code = "OrderAlreadyMade"
     SIGNATURE = "OrderAlreadyMade(bytes32,uint8)"
 
     def __init__(self, order_id: OrderId, state: OrderState) -> None:
-        super().__init__(f"Order already made: OrderAlreadyMade(order_id={order_id}, state={state.name})")
+        super().__init__(
+            f"An order with this sale, buyer, mask and E was made before; try again with another E: OrderAlreadyMade(order_id={order_id}, state={state.name})"
+        )
         self.order_id = order_id
         self.state = state
 
@@ -1376,13 +1390,15 @@ class OrderAlreadyMade(SuiteError):
 
 
 class OrderNotPaid(SuiteError):
-    """Order not paid."""
+    """Only a Paid order can be revealed or refunded."""
 
     code = "OrderNotPaid"
     SIGNATURE = "OrderNotPaid(bytes32,uint8)"
 
     def __init__(self, order_id: OrderId, state: OrderState) -> None:
-        super().__init__(f"Order not paid: OrderNotPaid(order_id={order_id}, state={state.name})")
+        super().__init__(
+            f"Only a Paid order can be revealed or refunded: OrderNotPaid(order_id={order_id}, state={state.name})"
+        )
         self.order_id = order_id
         self.state = state
 
@@ -1393,13 +1409,15 @@ class OrderNotPaid(SuiteError):
 
 
 class OrderNotRevealed(SuiteError):
-    """Order not revealed."""
+    """Only a Revealed order can be disputed or settled."""
 
     code = "OrderNotRevealed"
     SIGNATURE = "OrderNotRevealed(bytes32,uint8)"
 
     def __init__(self, order_id: OrderId, state: OrderState) -> None:
-        super().__init__(f"Order not revealed: OrderNotRevealed(order_id={order_id}, state={state.name})")
+        super().__init__(
+            f"Only a Revealed order can be disputed or settled: OrderNotRevealed(order_id={order_id}, state={state.name})"
+        )
         self.order_id = order_id
         self.state = state
 
@@ -1410,13 +1428,15 @@ class OrderNotRevealed(SuiteError):
 
 
 class PublicKeyInvalid(SuiteError):
-    """Public key invalid."""
+    """Q is no point of secp256k1, not reduced, or has an x that `ecrecover` cannot take."""
 
     code = "PublicKeyInvalid"
     SIGNATURE = "PublicKeyInvalid(uint256,uint256)"
 
     def __init__(self, x: int, y: int) -> None:
-        super().__init__(f"Public key invalid: PublicKeyInvalid(x={x}, y={y})")
+        super().__init__(
+            f"Q is no point of secp256k1, not reduced, or has an x that ecrecover cannot take: PublicKeyInvalid(x={x}, y={y})"
+        )
         self.x = x
         self.y = y
 
@@ -1427,13 +1447,13 @@ class PublicKeyInvalid(SuiteError):
 
 
 class RecipientInvalid(SuiteError):
-    """Recipient invalid."""
+    """Address 0 and the market itself cannot be paid."""
 
     code = "RecipientInvalid"
     SIGNATURE = "RecipientInvalid(address)"
 
     def __init__(self, to: Address) -> None:
-        super().__init__(f"Recipient invalid: RecipientInvalid(to={to})")
+        super().__init__(f"Address 0 and the market itself cannot be paid: RecipientInvalid(to={to})")
         self.to = to
 
     @classmethod
@@ -1474,13 +1494,15 @@ class RelayNested(SuiteError):
 
 
 class ReleasedKeyInvalid(SuiteError):
-    """Released key invalid."""
+    """The released key does not fit the order's mask: κ'G - Q is another point."""
 
     code = "ReleasedKeyInvalid"
     SIGNATURE = "ReleasedKeyInvalid(bytes32)"
 
     def __init__(self, order_id: OrderId) -> None:
-        super().__init__(f"Released key invalid: ReleasedKeyInvalid(order_id={order_id})")
+        super().__init__(
+            f"The released key does not fit the order's mask: κ'G - Q is another point: ReleasedKeyInvalid(order_id={order_id})"
+        )
         self.order_id = order_id
 
     @classmethod
@@ -1506,14 +1528,14 @@ class ResaleIsTaken(SuiteError):
 
 
 class ResaleOfOtherOffer(SuiteError):
-    """Resale of other offer."""
+    """The resale names another offer than the one that came with it."""
 
     code = "ResaleOfOtherOffer"
     SIGNATURE = "ResaleOfOtherOffer(bytes32,bytes32)"
 
     def __init__(self, resale_offer_id: Bytes32, offer_id: OfferId) -> None:
         super().__init__(
-            f"Resale of other offer: ResaleOfOtherOffer(resale_offer_id={resale_offer_id}, offer_id={offer_id})"
+            f"The resale names another offer than the one that came with it: ResaleOfOtherOffer(resale_offer_id={resale_offer_id}, offer_id={offer_id})"
         )
         self.resale_offer_id = resale_offer_id
         self.offer_id = offer_id
@@ -1525,13 +1547,15 @@ class ResaleOfOtherOffer(SuiteError):
 
 
 class RoyaltyTooHigh(SuiteError):
-    """Royalty too high."""
+    """The royalty is more than a seller may take."""
 
     code = "RoyaltyTooHigh"
     SIGNATURE = "RoyaltyTooHigh(uint256,uint256)"
 
     def __init__(self, royalty_bps: int, maximum: int) -> None:
-        super().__init__(f"Royalty too high: RoyaltyTooHigh(royalty_bps={royalty_bps}, maximum={maximum})")
+        super().__init__(
+            f"The royalty is more than a seller may take: RoyaltyTooHigh(royalty_bps={royalty_bps}, maximum={maximum})"
+        )
         self.royalty_bps = royalty_bps
         self.maximum = maximum
 
@@ -1563,14 +1587,14 @@ class RuleGasTooLow(SuiteError):
 
 
 class RuleParamsInvalid(SuiteError):
-    """Rule params invalid."""
+    """These are not the parameters that the offer promised."""
 
     code = "RuleParamsInvalid"
     SIGNATURE = "RuleParamsInvalid(bytes32,bytes32)"
 
     def __init__(self, rule_params_hash: Bytes32, promised: Bytes32) -> None:
         super().__init__(
-            f"Rule params invalid: RuleParamsInvalid(rule_params_hash={rule_params_hash}, promised={promised})"
+            f"These are not the parameters that the offer promised: RuleParamsInvalid(rule_params_hash={rule_params_hash}, promised={promised})"
         )
         self.rule_params_hash = rule_params_hash
         self.promised = promised
@@ -1617,13 +1641,13 @@ class SafeERC20FailedOperation(SuiteError):
 
 
 class SaleExpired(SuiteError):
-    """Sale expired."""
+    """The offer or resale ended at `expiry`."""
 
     code = "SaleExpired"
     SIGNATURE = "SaleExpired(uint256,uint256)"
 
     def __init__(self, expiry: int, timestamp: int) -> None:
-        super().__init__(f"Sale expired: SaleExpired(expiry={expiry}, timestamp={timestamp})")
+        super().__init__(f"The offer or resale ended at expiry: SaleExpired(expiry={expiry}, timestamp={timestamp})")
         self.expiry = expiry
         self.timestamp = timestamp
 
@@ -1634,13 +1658,13 @@ class SaleExpired(SuiteError):
 
 
 class SaleIsCancelled(SuiteError):
-    """Sale is cancelled."""
+    """The seller or holder cancelled the offer or resale."""
 
     code = "SaleIsCancelled"
     SIGNATURE = "SaleIsCancelled(bytes32)"
 
     def __init__(self, sale_id: SaleId) -> None:
-        super().__init__(f"Sale is cancelled: SaleIsCancelled(sale_id={sale_id})")
+        super().__init__(f"The seller or holder cancelled the offer or resale: SaleIsCancelled(sale_id={sale_id})")
         self.sale_id = sale_id
 
     @classmethod
@@ -1780,14 +1804,14 @@ class StringTooLong(SuiteError):
 
 
 class SummaryLengthInvalid(SuiteError):
-    """Summary length invalid."""
+    """The summary has too few or too many bytes."""
 
     code = "SummaryLengthInvalid"
     SIGNATURE = "SummaryLengthInvalid(uint256,uint256,uint256)"
 
     def __init__(self, length: int, minimum: int, maximum: int) -> None:
         super().__init__(
-            f"Summary length invalid: SummaryLengthInvalid(length={length}, minimum={minimum}, maximum={maximum})"
+            f"The summary has too few or too many bytes: SummaryLengthInvalid(length={length}, minimum={minimum}, maximum={maximum})"
         )
         self.length = length
         self.minimum = minimum
@@ -1800,13 +1824,15 @@ class SummaryLengthInvalid(SuiteError):
 
 
 class SupplyExhausted(SuiteError):
-    """Supply exhausted."""
+    """Every copy is in an open order, sold, or lost by a dispute."""
 
     code = "SupplyExhausted"
     SIGNATURE = "SupplyExhausted(bytes32,uint256)"
 
     def __init__(self, offer_id: OfferId, supply: int) -> None:
-        super().__init__(f"Supply exhausted: SupplyExhausted(offer_id={offer_id}, supply={supply})")
+        super().__init__(
+            f"Every copy is in an open order, sold, or lost by a dispute: SupplyExhausted(offer_id={offer_id}, supply={supply})"
+        )
         self.offer_id = offer_id
         self.supply = supply
 
@@ -1858,7 +1884,7 @@ class VaultTooLow(SuiteError):
 
 
 class WindowIsOpen(SuiteError):
-    """Window is open."""
+    """Until the deadline that is for the party alone that gives something up by it."""
 
     code = "WindowIsOpen"
     default_retryable = True
@@ -1866,7 +1892,9 @@ class WindowIsOpen(SuiteError):
     SIGNATURE = "WindowIsOpen(uint256,uint256)"
 
     def __init__(self, deadline: int, timestamp: int) -> None:
-        super().__init__(f"Window is open: WindowIsOpen(deadline={deadline}, timestamp={timestamp})")
+        super().__init__(
+            f"Until the deadline that is for the party alone that gives something up by it: WindowIsOpen(deadline={deadline}, timestamp={timestamp})"
+        )
         self.deadline = deadline
         self.timestamp = timestamp
 
@@ -1877,13 +1905,15 @@ class WindowIsOpen(SuiteError):
 
 
 class WindowIsOver(SuiteError):
-    """Window is over."""
+    """That had to come before the deadline."""
 
     code = "WindowIsOver"
     SIGNATURE = "WindowIsOver(uint256,uint256)"
 
     def __init__(self, deadline: int, timestamp: int) -> None:
-        super().__init__(f"Window is over: WindowIsOver(deadline={deadline}, timestamp={timestamp})")
+        super().__init__(
+            f"That had to come before the deadline: WindowIsOver(deadline={deadline}, timestamp={timestamp})"
+        )
         self.deadline = deadline
         self.timestamp = timestamp
 
@@ -1894,14 +1924,14 @@ class WindowIsOver(SuiteError):
 
 
 class WindowOutOfBounds(SuiteError):
-    """Window out of bounds."""
+    """A reveal or dispute window is too short or too long."""
 
     code = "WindowOutOfBounds"
     SIGNATURE = "WindowOutOfBounds(uint256,uint256,uint256)"
 
     def __init__(self, window: int, minimum: int, maximum: int) -> None:
         super().__init__(
-            f"Window out of bounds: WindowOutOfBounds(window={window}, minimum={minimum}, maximum={maximum})"
+            f"A reveal or dispute window is too short or too long: WindowOutOfBounds(window={window}, minimum={minimum}, maximum={maximum})"
         )
         self.window = window
         self.minimum = minimum

@@ -307,7 +307,7 @@ class Credited:
 
 @dataclass(frozen=True, slots=True)
 class Deposited:
-    """The event Deposited."""
+    """`account` paid into its credit."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0x8752a472e571a816aea92eec8dae9baf628e840f4929fbcc2d155e6233ff68a7")
     TOPIC_COUNT: ClassVar[int] = 3
@@ -325,7 +325,7 @@ class Deposited:
 
 @dataclass(frozen=True, slots=True)
 class OfferCancelled:
-    """The event OfferCancelled."""
+    """An offer can be bought no more; its open orders go on."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0x3f9cb69d022b6ec319f86f2df848bcce01f2fc51c9f86396779a8081cf6ca2ea")
     TOPIC_COUNT: ClassVar[int] = 2
@@ -389,7 +389,7 @@ class OrderDisputed:
 
 @dataclass(frozen=True, slots=True)
 class OrderPaid:
-    """The event OrderPaid."""
+    """The price is held, and a copy reserved or a token in custody, until `revealDeadline`."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0xc4086be51ea9251bb31b638092b36b05984a543d0ee1387a80099db2d9fe64c6")
     TOPIC_COUNT: ClassVar[int] = 4
@@ -413,7 +413,7 @@ class OrderPaid:
 
 @dataclass(frozen=True, slots=True)
 class OrderRefunded:
-    """The event OrderRefunded."""
+    """The buyer was credited the price; everything else went back to the seller or holder."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0xa60671d8537ed193e567f86ddf28cf35dc67073b5ad80a2d41359cfa78db0a1e")
     TOPIC_COUNT: ClassVar[int] = 2
@@ -429,7 +429,7 @@ class OrderRefunded:
 
 @dataclass(frozen=True, slots=True)
 class OrderRevealed:
-    """The event OrderRevealed."""
+    """The buyer takes its scalar off `releasedKey` and has the key; it may dispute before `disputeDeadline`."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0xabc9151efb85405d62e116f5c67baf209ecda4d308c65cb1a164ad1549b7a87c")
     TOPIC_COUNT: ClassVar[int] = 2
@@ -447,7 +447,7 @@ class OrderRevealed:
 
 @dataclass(frozen=True, slots=True)
 class OrderSettled:
-    """The event OrderSettled."""
+    """The seller or holder was credited, and the buyer has the data token."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0xd4250d6114a611e75d68b1c6f14c61e967863d8ac20bc8ebfa4e5f28f6647366")
     TOPIC_COUNT: ClassVar[int] = 2
@@ -463,7 +463,7 @@ class OrderSettled:
 
 @dataclass(frozen=True, slots=True)
 class ResaleCancelled:
-    """The event ResaleCancelled."""
+    """A resale can be bought no more; its open order goes on."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0x51c2204dc287efae70cbc798fed1d22f07e6453fea2d02169f9dfbac2a589257")
     TOPIC_COUNT: ClassVar[int] = 2
@@ -479,7 +479,7 @@ class ResaleCancelled:
 
 @dataclass(frozen=True, slots=True)
 class ResaleListed:
-    """The event ResaleListed."""
+    """A resale was listed, or listed again with another place (the last one counts)."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0xf8b1136786a283544ef70cb0f7f682e59b25241d8b24b0c68224a2efe6c6b524")
     TOPIC_COUNT: ClassVar[int] = 4
@@ -558,7 +558,7 @@ class URI:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The event Withdrawn."""
+    """`account` paid `to` out of its credit."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0x889d364b5102aee044ff370e2e6a836584e5618a16dce4f5b191459cf3903e58")
     TOPIC_COUNT: ClassVar[int] = 3
@@ -729,7 +729,7 @@ class DataMarket:
         )
 
     def credit_of(self, account: Address, token: Address) -> Call[int]:
-        """What `account` can withdraw or have locked as bonds, in base units of `token`."""
+        """What `account` can withdraw, or have locked as bonds, in base units of `token`."""
         return make_call(
             self.address,
             "DataMarket",
@@ -819,7 +819,7 @@ class DataMarket:
         )
 
     def offer_id(self, offer: Offer) -> Call[OfferId]:
-        """Call ``offerId``."""
+        """The EIP-712 digest of an offer, in this contract's domain."""
         return make_call(
             self.address,
             "DataMarket",
@@ -830,7 +830,7 @@ class DataMarket:
         )
 
     def offer_of(self, offer_id: OfferId) -> Call[OfferOfResult]:
-        """Call ``offerOf``."""
+        """Where an offer stands."""
         return make_call(
             self.address,
             "DataMarket",
@@ -841,7 +841,7 @@ class DataMarket:
         )
 
     def order_id(self, order: Order) -> Call[OrderId]:
-        """Call ``orderId``."""
+        """The id of an order; reverts with ResaleOfOtherOffer where its resale is of another offer."""
         return make_call(
             self.address,
             "DataMarket",
@@ -852,7 +852,7 @@ class DataMarket:
         )
 
     def order_of(self, order_id: OrderId) -> Call[OrderOfResult]:
-        """Call ``orderOf``."""
+        """Where an order stands."""
         return make_call(
             self.address,
             "DataMarket",
@@ -885,7 +885,7 @@ class DataMarket:
         )
 
     def resale_id(self, resale: Resale) -> Call[ResaleId]:
-        """Call ``resaleId``."""
+        """The EIP-712 digest of a resale, in this contract's domain."""
         return make_call(
             self.address,
             "DataMarket",
@@ -896,7 +896,7 @@ class DataMarket:
         )
 
     def resale_of(self, resale_id: ResaleId) -> Call[ResaleOfResult]:
-        """Call ``resaleOf``."""
+        """Where a resale stands."""
         return make_call(
             self.address,
             "DataMarket",
