@@ -20,6 +20,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["DevnetStatus", "devnet_status", "reset_devnet", "start_devnet", "stop_devnet"]
 
 _STOP_WAIT: Final = 20.0
+_USUAL_PORTS: Final = range(8545, 8645)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def start_devnet(
                 )
             status = known
         else:
-            status = _start(home, engine, port or _usual_port(known), block_time)
+            with _port_lock():
+                status = _start(home, engine, port or _usual_port(known), block_time)
     if deploy:
         with connect(status.url, home=home) as chain:
             deploy_by_anyone(chain)
@@ -154,9 +157,11 @@ def _start(home: Home, engine: Engine, port: int, block_time: float | None) -> D
         wait_until_ready(url, lambda: process.poll() is None, log, timeout=60)
         with connect(url, home=home) as chain:
             network = chain.network
-    except BaseException:
+    except BaseException as error:
         process.kill()
         process.wait()
+        if isinstance(error, ConfigurationError) and state is not None and state.exists():
+            error.hint = "if its kept state is broken, `pyiot devnet reset` starts afresh"
         raise
     status = DevnetStatus(engine, process.pid, port, url, network, block_time, running=True, started_now=True)
     record = {key: value for key, value in asdict(status).items() if key not in {"running", "started_now"}}
@@ -211,8 +216,12 @@ def _answers(status: DevnetStatus) -> bool:
 
 
 def _usual_port(known: DevnetStatus | None) -> int:
-    """Take the port that the devnet had, so that addresses in notes and shells stay right; else a free one."""
-    for port in (known.port,) if known is not None else (8545,):
+    """Take the port that the devnet had, so that addresses in notes and shells stay right; else one near 8545.
+
+    Those are below the ports that the system gives to outgoing connections, which come and go.
+    """
+    before = [known.port] if known is not None else []
+    for port in [*before, *_USUAL_PORTS]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -225,6 +234,18 @@ def _usual_port(known: DevnetStatus | None) -> int:
 
 def _record(home: Home) -> Path:
     return home.devnet / "devnet.json"
+
+
+@contextlib.contextmanager
+def _port_lock() -> Iterator[None]:
+    """Let one devnet of this user start at a time: two must not take each other's node for their own."""
+    path = Path(tempfile.gettempdir()) / f"pyiot-devnet-ports-{os.getuid()}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -304,6 +304,31 @@ def test_start_devnet__when_it_was_killed__loses_seconds_and_stays_consistent(ho
         assert chain.balance(PAYEE) == 1
 
 
+def test_start_devnet__when_many_homes_start_at_once__each_has_its_own_node(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    homes = [Home(tmp_path / str(number)) for number in range(4)]
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            statuses = list(pool.map(start_devnet, homes))
+        assert len({status.port for status in statuses}) == len({status.pid for status in statuses}) == 4
+        assert all(devnet_status(home).running for home in homes)
+    finally:
+        for home in homes:
+            stop_devnet(home)
+
+
+def test_start_devnet__when_its_state_is_broken__says_how_to_start_afresh(home):
+    start_devnet(home)
+    stop_devnet(home)
+    (home.devnet / "anvil-state.json").write_text('{"block": ')
+    with pytest.raises(ConfigurationError, match="ended at once") as caught:
+        start_devnet(home)
+    assert "pyiot devnet reset" in caught.value.hint
+    assert reset_devnet(home) is None
+    assert start_devnet(home).running
+
+
 def test_reset_devnet__when_it_ran__starts_a_new_chain_and_forgets_the_old_ones_journals(home):
     signer = LocalSigner.create()
     first = start_devnet(home)
