@@ -220,8 +220,8 @@ def _usual_port(known: DevnetStatus | None) -> int:
 
     Those are below the ports that the system gives to outgoing connections, which come and go.
     """
-    before = [known.port] if known is not None else []
-    for port in [*before, *_USUAL_PORTS]:
+    ports: list[int] = [*([known.port] if known is not None else []), *_USUAL_PORTS]
+    for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
