@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from pyiot_evm.market.buyer import BuyerPolicy
     from pyiot_evm.market.catalog import CatalogEntry
     from pyiot_evm.market.facade import Reference
-    from pyiot_evm.market.fetch import FetchPolicy
     from pyiot_evm.market.inspector import Inspection
     from pyiot_evm.market.purchases import Purchase
     from pyiot_evm.market.results import Listing
-    from pyiot_evm.market.seller import Action, SellerPolicy
+    from pyiot_evm.market.seller import Action
     from pyiot_evm.market.sources import FileSource, ReadingsSource, TableSource
     from pyiot_evm.types import SaleId
 
@@ -102,25 +101,20 @@ class Machine(OrdersAndMoney):
         cls,
         chain: Chain,
         name: str,
-        *,
-        buying: BuyerPolicy | None = None,
-        selling: SellerPolicy | None = None,
-        fetching: FetchPolicy | None = None,
+        **policies: Any,
     ) -> Self:
         """Open a machine whose keys are in the home's keyring.
 
         Args:
             chain: The chain.
             name: Its name.
-            buying: How it pays and waits.
-            selling: How it answers orders.
-            fetching: What it may fetch from the addresses in listings.
+            **policies: ``buying``, ``selling``, ``fetching`` and ``progress``, as for :class:`Market`.
 
         Raises:
             InputError: There is no such name, or the passphrase is wrong.
         """
         signer = chain.home.keyring.account(name)
-        market = Market(chain, signer=signer, buying=buying, selling=selling, fetching=fetching)
+        market = Market(chain, signer=signer, **policies)
         machine = cls(chain=chain, name=name, signer=signer, market=market)
         chain.on_close(machine.close)
         return machine
@@ -264,7 +258,9 @@ class Machine(OrdersAndMoney):
         """
         from pyiot_evm.market.preparing import TABLE_ENDINGS, Preparer  # noqa: PLC0415 - slow to import
 
-        preparer = Preparer(self.chain, name=self.name, account=self.market.trader.account)
+        preparer = Preparer(
+            self.chain, name=self.name, account=self.market.trader.account, progress=self.market.progress
+        )
         if isinstance(data, ReadingJournal):
             return preparer.readings(data, register=register)
         if blob or (isinstance(data, str | Path) and Path(data).suffix.lower() not in TABLE_ENDINGS):

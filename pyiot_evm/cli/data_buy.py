@@ -1,5 +1,7 @@
 """``pyiot data``, the buyer's side: buy, and what to do with orders."""
 
+from functools import partial
+
 from pyiot_evm.cli import documents
 from pyiot_evm.cli.data_options import (
     Again,
@@ -50,13 +52,12 @@ def buy(
     market = open_market(session, name, allow_dir=allow_dir, allow_private=allow_private_hosts)
     policy = buying(session, max_price=max_price, timeout=None if timeout is None else duration(timeout))
     reference = sale_reference(market, offer)
-    session.output.say("checking the bundle …")
     order = market.order(reference, again=again, policy=policy)
     session.output.say(documents.paid_line(session.chain, order))
     with session.output.waiting("waiting for the seller's key"):
         purchase = market.buy(reference, again=again and order.state == "paid", policy=policy)
-    purchase.write(out)
-    session.output.show(documents.purchase(session.chain, purchase, out))
+    written = purchase.write(out, progress=partial(session.output.progress, "writing the file"))
+    session.output.show(documents.purchase(session.chain, purchase, written))
 
 
 @command(nouns, "orders", CHAIN, TOKEN, KEYS)

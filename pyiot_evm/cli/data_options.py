@@ -100,6 +100,7 @@ TimeColumn = Annotated[
 Units = Annotated[
     Optional[list[str]], typer.Option("--unit", metavar="COLUMN=UNIT", help="A column's SenML unit, like value=Cel.")
 ]
+Blob = Annotated[bool, typer.Option("--blob", help="Sell a table as the file that it is, not as readings.")]
 Again = Annotated[bool, typer.Option("--again", help="Do it once more, instead of going on with what was begun.")]
 Out = Annotated[
     Path,

@@ -8,6 +8,7 @@ import typer
 from pyiot_evm.cli import documents
 from pyiot_evm.cli.data_options import (
     Again,
+    Blob,
     Bond,
     Bundle,
     Copies,
@@ -72,6 +73,7 @@ def sell(
     dispute_window: DisputeWindow = "1h",
     time_column: TimeColumn = None,
     unit: Units = None,
+    blob: Blob = False,
     again: Again = False,
 ) -> None:
     """Put a table or a file on sale.
@@ -106,6 +108,7 @@ def sell(
         public_url=public_url or bundle,
         units=dict(map(column_unit, unit or ())),
         time_column=time_column,
+        blob=blob,
         again=again,
         serve=False,
     )

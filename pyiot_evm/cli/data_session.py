@@ -61,7 +61,7 @@ def open_market(
         policy = replace(policy, allow_private_hosts=True)
     if name is not None:
         return session.machine(name, fetching=policy).market
-    return session.opened(Market(session.chain, fetching=policy))
+    return session.opened(Market(session.chain, fetching=policy, progress=session.output.progress))
 
 
 def query(session: Session, **wanted: Any) -> Query:

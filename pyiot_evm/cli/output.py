@@ -30,7 +30,7 @@ import typer
 from pyiot_evm.cli.root import printable, styled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Output", "amount", "clock", "fit", "hanging", "short", "sparkline", "table", "talk_plainly"]
 
@@ -40,6 +40,8 @@ _GAP = "  "
 _ELLIPSIS = "…"
 _SHORT = 10
 _TICK = 0.5
+_SOON = 0.3
+_BAR = 24
 _FOR_PROGRAMS = ("price_units", "token", "signer")
 
 
@@ -56,6 +58,11 @@ class Output:
         self.json = json
         self._quiet = quiet
         self._muted = muted
+        self._task = ""
+        self._started = 0.0
+        self._told = False
+        self._waiting = threading.Event()
+        self._waiting.set()
 
     def show(self, document: Mapping[str, Any], *lines: str) -> None:
         """Print the command's result.
@@ -120,7 +127,8 @@ class Output:
             self.say(f"{label} …")
             yield
             return
-        stop, started = threading.Event(), time.monotonic()
+        self._waiting = stop = threading.Event()
+        started = time.monotonic()
 
         def tick() -> None:
             while not stop.wait(_TICK):
@@ -131,27 +139,37 @@ class Output:
         try:
             yield
         finally:
+            if not stop.is_set():
+                typer.echo("\r" + " " * 60 + "\r", err=True, nl=False)
             stop.set()
             clock_thread.join()
-            typer.echo("\r" + " " * (len(label) + 12) + "\r", err=True, nl=False)
 
-    @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show how far something has come, on stderr: a bar on a terminal, nothing elsewhere.
+    def progress(self, task: str, done: int, total: int) -> None:
+        """Show on stderr how far a task has come that takes a while: a bar on a terminal, one line elsewhere.
 
         Args:
-            label: What is being done.
-            total: How many steps it has.
-
-        Yields:
-            A function that takes how many steps are done so far.
+            task: What is being done; another one begins a new bar.
+            done: How many leaves are done.
+            total: How many there are.
         """
-        if not sys.stderr.isatty() or total <= 0:
-            self.say(f"{label} …") if total > 0 else None
-            yield lambda _done: None
+        if task != self._task:
+            self._task, self._started, self._told = task, time.monotonic(), False
+        on_terminal = sys.stderr.isatty()
+        if not self._told and time.monotonic() - self._started < (_SOON if on_terminal else 1.0):
             return
-        with typer.progressbar(length=total, label=label, file=sys.stderr, width=30) as bar:
-            yield lambda done: bar.update(done - bar.pos)
+        if on_terminal:
+            self._draw(task, done, total)
+        elif not self._told:
+            self.say(f"{task} …")
+        self._told = True
+
+    def _draw(self, task: str, done: int, total: int) -> None:
+        if not self._waiting.is_set():
+            self._waiting.set()
+            typer.echo("\r" + " " * 60, err=True, nl=False)
+        bar = ("█" if _unicode(sys.stderr) else "#") * (_BAR * done // max(total, 1))
+        end = "\n" if done >= total else ""
+        typer.echo(f"\r{task:<22} [{bar:<{_BAR}}] {done:>9,} of {total:,} leaves{end}", err=True, nl=False)
 
 
 def fields(document: Mapping[str, Any], *, whole: bool = False) -> list[str]:

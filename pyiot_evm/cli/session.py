@@ -180,7 +180,7 @@ class Session:
         """Open a name's machine on the chain; policies as for ``Machine.open``."""
         from pyiot_evm.machine import Machine  # noqa: PLC0415
 
-        return self.opened(Machine.open(self.chain, name, **policies))
+        return self.opened(Machine.open(self.chain, name, progress=self.output.progress, **policies))
 
     def opened(self, resource: T) -> T:
         """Close something when the command ends, and return it."""

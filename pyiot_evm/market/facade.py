@@ -57,6 +57,7 @@ class Market:
         selling: How to answer orders.
         fetching: What may be fetched from the addresses in listings. Left out, the public web; on a devnet also this
             machine's own servers and the home's bundles.
+        progress: Told now and then what is being done, how many leaves of it are done, and how many there are.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Market:
         buying: BuyerPolicy | None = None,
         selling: SellerPolicy | None = None,
         fetching: FetchPolicy | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self.chain = chain
+        self.progress = progress
         self._signer = signer
         self.buying = buying or BuyerPolicy()
         self.selling = selling or SellerPolicy()
@@ -139,7 +142,8 @@ class Market:
     @cached_property
     def inspector(self) -> Inspector:
         """Fetches bundles and checks them."""
-        return Inspector(self.chain, folder=self.chain.home.bundles / "bought", fetching=self.fetching)
+        folder = self.chain.home.bundles / "bought"
+        return Inspector(self.chain, folder=folder, fetching=self.fetching, progress=self.progress)
 
     @cached_property
     def _payments(self) -> Payments:

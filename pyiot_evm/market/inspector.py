@@ -3,6 +3,10 @@
 Before paying, the bundle is fetched under a policy, copied to this machine's disk, and checked in full; the listing's
 summary is held against the metadata that the offer commits to, so that a false title or a false device is found before
 it costs anything. After the reveal the same copy is opened leaf by leaf, whatever the seller's file has become.
+
+Example:
+    >>> Verdict(rows=3, fraud=None, disclosure=None).fraud is None
+    True
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,6 +84,7 @@ class Inspector:
         fetching: What may be fetched.
         policy: Which offers are taken.
         is_signer_at: Asks the registry whether a signer was a device's at a time (Unix seconds).
+        progress: Told now and then what is being done, how many leaves of it are done, and how many there are.
     """
 
     def __init__(
@@ -89,12 +95,14 @@ class Inspector:
         fetching: FetchPolicy,
         policy: PurchasePolicy | None = None,
         is_signer_at: Callable[[bytes, bytes, int], bool] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._chain = chain
         self._folder = folder
         self._fetching = fetching
         self._policy = policy or PurchasePolicy()
         self._is_signer_at = is_signer_at or self._ask_registry
+        self._progress = progress
 
     def check(self, target: Target) -> Inspection:
         """Fetch a sale's bundle and check everything that can be known before paying.
@@ -147,6 +155,7 @@ class Inspector:
             rules=self._rules,
             is_signer_at=self._is_signer_at,
             policy=self._policy,
+            progress=self._told("checking the bundle"),
         )
         return DeviceId(rule.params.device) if isinstance(rule, SignedReadingRule) else DeviceId(bytes(32))
 
@@ -161,12 +170,15 @@ class Inspector:
             VerificationError: The copy was changed since.
         """
         with Bundle.open_own(Path(path)) as bundle:
-            fraud = find_fraud(bundle, key, self._rule(target, bundle))
+            fraud = find_fraud(bundle, key, self._rule(target, bundle), self._told("checking every leaf"))
             disclosure = None if fraud is None else disclose(bundle, key, fraud.index)
             return Verdict(len(bundle), fraud, disclosure)
 
     def _rule(self, target: Target, bundle: Bundle) -> LeafRule | None:
         return rule_of(target.offer, bundle.rule_params, self._rules)
+
+    def _told(self, task: str) -> Callable[[int, int], None] | None:
+        return None if self._progress is None else partial(self._progress, task)
 
     @property
     def _place(self) -> Place:

@@ -21,6 +21,7 @@ from pyiot_evm.market.sources import FileSource, ReadingsSource, TableSource
 from pyiot_evm.types import DeviceId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pyiot_evm.chain import Account, Chain
@@ -38,12 +39,16 @@ class Preparer:
         chain: The chain.
         name: The machine's name in the home's keyring.
         account: Pays for the device's registration.
+        progress: Told now and then what is being done, how many leaves of it are done, and how many there are.
     """
 
-    def __init__(self, chain: Chain, *, name: str, account: Account) -> None:
+    def __init__(
+        self, chain: Chain, *, name: str, account: Account, progress: Callable[[str, int, int], None] | None = None
+    ) -> None:
         self._chain = chain
         self._name = name
         self._devices = Devices(chain, account=account)
+        self._progress = progress
 
     @property
     def _place(self) -> Place:
@@ -51,7 +56,7 @@ class Preparer:
 
     def file(self, path: Path) -> FileSource:
         """Take a file as it is."""
-        return FileSource(path, self._place)
+        return FileSource(path, self._place, self._progress)
 
     def table(self, data: Any, *, units: dict[str, str] | None, time_column: str | None, register: bool) -> TableSource:
         """Read a table and find the device key that signs its rows.
@@ -74,6 +79,7 @@ class Preparer:
             journals=self._chain.home.journals / device.hex(),
             rule=self._chain.addresses.signed_reading_rule,
             place=self._place,
+            progress=self._progress,
         )
 
     def readings(self, journal: ReadingJournal, *, register: bool) -> ReadingsSource:
@@ -91,6 +97,7 @@ class Preparer:
             signer=signer.signer_bytes,
             rule=self._chain.addresses.signed_reading_rule,
             place=self._place,
+            progress=self._progress,
         )
 
     def device_key(self, *, register: bool) -> tuple[DeviceId, KeystoreSigner]:

@@ -23,6 +23,8 @@ from pyiot_evm.market.verification import open_readings
 from pyiot_evm.types import Address, OfferId, OrderId, SaleId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyiot_evm.device import Reading
     from pyiot_evm.market.metadata import Metadata
     from pyiot_evm.market.offers import Offer, Resale
@@ -124,14 +126,19 @@ class Purchase:
         with Bundle.open_own(self.bundle) as bundle:
             return unseal_bytes(bundle, self._key)
 
-    def write(self, path: str | Path) -> Path:
-        """Write what was bought, whole or not at all: a file as it was, readings as ``.csv`` or ``.parquet``."""
+    def write(self, path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Path:
+        """Write what was bought, whole or not at all: a file as it was, readings as ``.csv`` or ``.parquet``.
+
+        Args:
+            path: The file; for a blob also a folder, which gets the file under its own name.
+            progress: Told now and then how many leaves of a file are written, and how many there are.
+        """
         target = Path(path)
         if self.is_blob:
             if target.is_dir():
                 target = target / (self.metadata.filename or f"{self.order_id}.bin")
             with Bundle.open_own(self.bundle) as bundle:
-                unseal_file(bundle, self._key, target)
+                unseal_file(bundle, self._key, target, progress)
         else:
             self.table().write(target)
         return target

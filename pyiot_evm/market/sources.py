@@ -1,8 +1,18 @@
-"""What can be sold: a table whose rows a device signs, readings that a device has signed already, or any file."""
+"""What can be sold: a table whose rows a device signs, readings that a device has signed already, or any file.
+
+Example:
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.bin"
+    >>> _ = path.write_bytes(b"weights")
+    >>> source = FileSource(path, Place(chain_id=31337, market=Address(bytes(20))))
+    >>> source.content == FileSource(path, source.place).content
+    True
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -17,7 +27,7 @@ from pyiot_evm.market.rules import RuleParams, SignedReadingRule
 from pyiot_evm.types import Address, Bytes32, DeviceId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pyiot_evm.device.reading import Reading
@@ -28,9 +38,12 @@ if TYPE_CHECKING:
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.publishing import SaleTerms
 
+    Progress = Callable[[str, int, int], None]
+
 __all__ = ["FileSource", "ReadingsSource", "TableSource", "summary_of"]
 
 _PIECE = 1 << 20
+_STEP = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class TableSource:
         journals: The folder of this device's journals.
         rule: The contract of the signed-reading rule.
         place: Where the offer will stand.
+        progress: Told now and then what is being done, how many leaves of it are done, and how many there are.
     """
 
     table: Table
@@ -52,6 +66,7 @@ class TableSource:
     journals: Path
     rule: Address
     place: Place
+    progress: Progress | None = field(default=None, compare=False)
 
     @property
     def content(self) -> Bytes32:
@@ -65,7 +80,9 @@ class TableSource:
         """Sign what is not signed yet and write the bundle."""
         readings = record_table(self.journals, self.table, device=self.device, signer=self.signer, content=self.content)
         key_bytes = self.signer.signer_bytes
-        signed = ReadingsSource(readings, self.table.schema, key_bytes, self.rule, self.place, self.table)
+        signed = ReadingsSource(
+            readings, self.table.schema, key_bytes, self.rule, self.place, self.table, self.progress
+        )
         return signed.seal(key, offer, terms, path)
 
 
@@ -80,6 +97,7 @@ class ReadingsSource:
         rule: The contract of the signed-reading rule.
         place: Where the offer will stand.
         table: How they look as a table, where they came from one.
+        progress: Told now and then what is being done, how many leaves of it are done, and how many there are.
     """
 
     readings: Sequence[Reading]
@@ -88,6 +106,7 @@ class ReadingsSource:
     rule: Address
     place: Place
     table: Table | None = None
+    progress: Progress | None = field(default=None, compare=False)
 
     @property
     def content(self) -> Bytes32:
@@ -104,6 +123,8 @@ class ReadingsSource:
         rule = SignedReadingRule(params)
         leaves = [reading.leaf() for reading in self.readings]
         for index, leaf in enumerate(leaves):
+            if self.progress is not None and not index % _STEP:
+                self.progress("checking the readings", index, len(leaves))
             if (reason := rule.violation(leaf, index)) is not None:
                 raise InputError(f"reading {index} cannot be sold: {reason}", hint="its buyer could dispute it")
         table = self.table or Table.from_readings(self.readings, self.schema)
@@ -113,8 +134,9 @@ class ReadingsSource:
         encoded = params.encode()
         draft = replace(offer, rule=self.rule, rule_params_hash=Bytes32(keccak256(encoded)))
         whole = seal_readings(
-            leaves, path, key=key, draft=draft, rule_params=encoded, metadata=metadata, place=self.place
-        )
+            leaves, path, key=key, draft=draft, rule_params=encoded, metadata=metadata, place=self.place,
+            progress=_told(self.progress, "sealing"),
+        )  # fmt: skip
         return Sealed(whole, summary_of(metadata, DeviceId(params.device), len(leaves)), len(leaves))
 
 
@@ -125,10 +147,12 @@ class FileSource:
     Args:
         path: The file.
         place: Where the offer will stand.
+        progress: Told now and then what is being done, how many leaves of it are done, and how many there are.
     """
 
     path: Path
     place: Place
+    progress: Progress | None = field(default=None, compare=False)
 
     @property
     def content(self) -> Bytes32:
@@ -151,8 +175,15 @@ class FileSource:
         metadata = file_metadata(
             self.path, title=terms.title, description=terms.description, tags=terms.tags, licence=terms.licence
         )
-        whole = seal_file(self.path, path, key=key, draft=offer, metadata=metadata, place=self.place)
+        whole = seal_file(
+            self.path, path, key=key, draft=offer, metadata=metadata, place=self.place,
+            progress=_told(self.progress, "sealing"),
+        )  # fmt: skip
         return Sealed(whole, summary_of(metadata, DeviceId(bytes(32)), whole.leaf_count), whole.leaf_count)
+
+
+def _told(progress: Progress | None, task: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(progress, task)
 
 
 def summary_of(metadata: Metadata, device: DeviceId, rows: int) -> Summary:

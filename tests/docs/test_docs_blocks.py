@@ -28,6 +28,8 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>[\w+-]*)[^\n]*\n(?P<body>.*?)^(?
 KINDS = {"console", "python", "json", "toml", "ini", "text", "solidity"}
 END = "__pyiot_block_end__"
 ANY = "…"
+TALK = " …"
+"""What a command says while it works ends so; whether it is said depends on how long it takes."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,10 @@ def run_script(command: str) -> tuple[list[str], int]:
 def check_console(block: Block, page: Page) -> None:
     for number, command, expected in commands(block):
         printed, code = run_script(command) if command.startswith("scripts/") else page.run(command)
-        printed = [*[line for line in printed if line], *([f"[exit {code}]"] if code else [])]
+        printed = [
+            *[line for line in printed if line and not line.endswith(TALK)],
+            *([f"[exit {code}]"] if code else []),
+        ]
         wanted = [line.rstrip() for line in expected if line.strip()]
         assert matches(wanted, printed), "\n".join(
             [f"{block.page.name}:{number}: $ {command}", "the page says:", *wanted, "printed was:", *printed]

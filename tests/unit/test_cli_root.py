@@ -1,5 +1,6 @@
 """The root of the command line on a small app of its own: exit codes, error forms, help pages."""
 
+import io
 import json
 from decimal import Decimal
 
@@ -161,7 +162,15 @@ def test_table__when_a_cell_comes_from_a_stranger__is_made_harmless():
 
 
 def test_fields__when_a_value_is_nested__aligns_it_and_leaves_empty_ones_out():
-    lines = fields({"offer_id": "0x01", "tags": [], "seller": {"name": "a"}, "price_units": 7, "tx": [{"purpose": "buy", "gas": 5000, "hash": "0x02"}]})
+    lines = fields(
+        {
+            "offer_id": "0x01",
+            "tags": [],
+            "seller": {"name": "a"},
+            "price_units": 7,
+            "tx": [{"purpose": "buy", "gas": 5000, "hash": "0x02"}],
+        }
+    )
     assert lines == ["offer id  0x01", "seller    name  a", "tx        buy  5,000  0x02"]
 
 
@@ -187,6 +196,42 @@ def test_amount__when_written__has_two_decimals_or_more_and_no_exponent(units, t
 def test_output__when_json_is_asked_for__prints_lists_whole(capsys):
     Output(json=True).show_rows("offers", [{"id": "0x" + "ab" * 32}], {"id": "OFFER"}, "nothing")
     assert json.loads(capsys.readouterr().out) == {"offers": [{"id": "0x" + "ab" * 32}]}
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def test_progress__when_a_task_is_quick__says_nothing(capsys):
+    Output().progress("sealing", 0, 10)
+    Output().progress("sealing", 10, 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress__when_a_task_takes_over_a_second__says_so_once_without_a_terminal(capsys, monkeypatch):
+    now = iter([0.0, 0.0, 1.5, 2.0, 2.5])
+    monkeypatch.setattr("pyiot_evm.cli.output.time.monotonic", lambda: next(now))
+    output = Output()
+    for done in (0, 4, 7, 10):
+        output.progress("sealing", done, 10)
+    assert capsys.readouterr().err == "sealing …\n"
+
+
+def test_progress__when_a_task_takes_a_while_on_a_terminal__draws_a_bar_of_80_columns(monkeypatch):
+    now = iter([0.0, 0.0, 0.5, 0.6])
+    monkeypatch.setattr("pyiot_evm.cli.output.time.monotonic", lambda: next(now))
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    output = Output()
+    for done in (0, 500_000, 1_000_000):
+        output.progress("checking every leaf", done, 1_000_000)
+    half, whole = terminal.getvalue().split("\r")[1:]
+    assert half.rstrip() == "checking every leaf    [" + "█" * 12 + " " * 12 + "]   500,000 of 1,000,000 leaves"
+    assert whole.endswith("1,000,000 of 1,000,000 leaves\n")
+    assert len(whole.rstrip()) <= 80
 
 
 def test_output__when_there_is_nothing__says_so_on_stderr(capsys):
