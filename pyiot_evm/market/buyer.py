@@ -353,7 +353,7 @@ class Buyer:
         if state == "Revealed":
             call = trader.settle_call(record.offer, record.resale, [record])
             try:
-                trader.send_once(record.order_id, "settle", call)
+                trader.send_once(record.order_id, "settle", call, confirmations=0)
             except ContractError:
                 state, _ = trader.order_states([record.order_id])[0]
                 if state == "Revealed":

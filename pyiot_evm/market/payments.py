@@ -99,7 +99,7 @@ class Payments:
         with self._lock(token):
             if self._allowance(token) < price:
                 self._approve(record.order_id, token, _UNLIMITED if policy.approve == "unlimited" else price)
-            return self._trader.send_once(record.order_id, "buy", self._buy_call(record))
+            return self._trader.send_once(record.order_id, "buy", self._buy_call(record), confirmations=0)
 
     def authorize(self, record: PurchaseRecord) -> SignedOrder:
         """Sign the payment of an order, for this account or a relay to submit.
@@ -131,7 +131,7 @@ class Payments:
         call = self._trader.contract.buy_with_authorization(
             whole, record.signature, 0, signed.valid_before, signed.signature
         )
-        return self._trader.send_once(record.order_id, "buy", call)
+        return self._trader.send_once(record.order_id, "buy", call, confirmations=0)
 
     def deposit(self, token: Address, amount: int) -> TransactionRecord:
         """Pay into the account's credit at the market."""
@@ -166,7 +166,7 @@ class Payments:
 
     def _approve(self, subject: object, token: Address, amount: int) -> None:
         call = _call(token, "approve(address,uint256)", ["bool"], self._trader.contract.address, amount)
-        self._trader.send_once(subject, "approve", call)
+        self._trader.send_once(subject, "approve", call, confirmations=0)
 
     def _token_domain(self, token: Address) -> bytes | None:
         """Return the token's EIP-712 domain when it knows ERC-3009, else ``None``.

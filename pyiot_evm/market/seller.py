@@ -38,12 +38,13 @@ if TYPE_CHECKING:
     from pyiot_evm.contracts.data_market import OrderPaid
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.records import SaleRecord
-    from pyiot_evm.market.trader import Trader
+    from pyiot_evm.market.trader import Started, Trader
 
 __all__ = ["Action", "SellerLoop", "SellerPolicy"]
 
 _log = logging.getLogger(__name__)
 _CURSOR_OVERLAP = 32
+_DONE = {"reveal": "revealed", "refund": "refunded", "settle": "settled"}
 _FILTERED_SALES = 64  # as many ids as every node takes in one filter
 
 
@@ -85,6 +86,14 @@ class Action:
     transaction: str = ""
     gas: int = 0
     error: PyIotEvmError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """A transaction that is on its way, and the orders whose state it should end."""
+
+    orders: list[OrderRecord]
+    started: Started
 
 
 class SellerLoop:
@@ -130,10 +139,11 @@ class SellerLoop:
         paid = [order for order in orders if order.state == "Paid"]
         overdue = [order for order in paid if now >= order.deadline]
         answerable = [order for order in paid if now < order.deadline]
-        actions = self._answer(answerable, sales, now)
-        actions += [self._end(order, sales[order.sale_id], "refund") for order in overdue]
         ready = [order for order in orders if order.state == "Revealed" and now >= order.deadline]
-        actions += self._settle(ready, sales)
+        begun = self._answer(answerable, sales, now)
+        begun += [self._end(order, sales[order.sale_id], "refund") for order in overdue]
+        begun += self._settle(ready, sales)
+        actions = [item if isinstance(item, Action) else self._finish(item) for item in begun]
         if self._policy.withdraw and any(action.kind == "settled" for action in actions):
             actions += self._withdraw(sales.values())
         return actions
@@ -161,7 +171,7 @@ class SellerLoop:
         is_overdue = self._trader.now() >= order.deadline  # no reveal can be mined any more
         if not is_overdue and self._trader.journal.decide(order_id, "refund") != "refund":
             raise InputError(f"order {order_id} is being revealed: its buyer may have the key already")
-        self._raise_failure(self._end(order, sale, "refund"))
+        self._conclude(self._end(order, sale, "refund"))
         return order_id
 
     def settle(self, order_id: OrderId) -> OrderId:
@@ -172,8 +182,8 @@ class SellerLoop:
             ContractError: The market refused.
         """
         order, sale = self._one(order_id, "Revealed")
-        for action in self._settle([order], {order.sale_id: sale}):
-            self._raise_failure(action)
+        for act in self._settle([order], {order.sale_id: sale}):
+            self._conclude(act)
         return order_id
 
     def _one(self, order_id: OrderId, state: str) -> tuple[OrderRecord, SaleRecord]:
@@ -185,7 +195,8 @@ class SellerLoop:
             raise InputError(f"order {order_id} is {order.state}, not {state}")
         return order, self._sales()[order.sale_id]
 
-    def _raise_failure(self, action: Action) -> None:
+    def _conclude(self, act: _Act | Action) -> None:
+        action = act if isinstance(act, Action) else self._finish(act)
         if action.error is not None:
             raise action.error
 
@@ -218,23 +229,25 @@ class SellerLoop:
 
     # Paid orders
 
-    def _answer(self, orders: list[OrderRecord], sales: dict[object, SaleRecord], now: int) -> list[Action]:
-        """Answer each order by itself: one that cannot be answered must not stop the others."""
+    def _answer(self, orders: list[OrderRecord], sales: dict[object, SaleRecord], now: int) -> list[_Act | Action]:
+        """Answer each order by itself: one that cannot be answered must not stop the others, nor make them wait."""
         confirmed = self._confirmed(orders)
-        actions = []
+        begun: list[_Act | Action] = []
         for order in orders:
             try:
-                action = self._answer_one(order, sales[order.sale_id], now, is_confirmed=order.order_id in confirmed)
+                act = self._answer_one(order, sales[order.sale_id], now, is_confirmed=order.order_id in confirmed)
             except TransportError:
                 raise
             except PyIotEvmError as error:
                 _log.warning("order %s cannot be answered: %s", order.order_id, error)
-                action = Action("failed", order.order_id, error=error)
-            if action is not None:
-                actions.append(action)
-        return actions
+                act = Action("failed", order.order_id, error=error)
+            if act is not None:
+                begun.append(act)
+        return begun
 
-    def _answer_one(self, order: OrderRecord, sale: SaleRecord, now: int, *, is_confirmed: bool) -> Action | None:
+    def _answer_one(
+        self, order: OrderRecord, sale: SaleRecord, now: int, *, is_confirmed: bool
+    ) -> _Act | Action | None:
         decision = order.decision
         if decision is None and is_confirmed:
             decision = self._trader.journal.decide(order.order_id, self._judge(order, sale))
@@ -273,19 +286,19 @@ class SellerLoop:
         whom = Sale(trader.chain.chain_id, trader.contract.address, order.sale_id, order.buyer)
         return release(whom, key, (order.ephemeral_x, order.ephemeral_y), order.mask)
 
-    def _end(self, order: OrderRecord, sale: SaleRecord, act: str) -> Action:
-        """End an order's Paid state by a reveal or a refund."""
+    def _end(self, order: OrderRecord, sale: SaleRecord, act: str) -> _Act | Action:
+        """Begin to end an order's Paid state by a reveal or a refund."""
         whole = self._trader.order_struct(_offer(sale), sale.resale, order)
         contract = self._trader.contract
         call: Call[None] = (
             contract.reveal(whole, self._release(order, sale)) if act == "reveal" else contract.refund(whole)
         )
-        return self._send(call, act, "revealed" if act == "reveal" else "refunded", [order])
+        return self._begin(call, act, [order])
 
     # Revealed orders
 
-    def _settle(self, orders: list[OrderRecord], sales: dict[object, SaleRecord]) -> list[Action]:
-        actions = []
+    def _settle(self, orders: list[OrderRecord], sales: dict[object, SaleRecord]) -> list[_Act | Action]:
+        begun = []
         by_sale = sorted(orders, key=lambda order: (order.sale_id, order.order_id))
         for sale_id, group in groupby(by_sale, key=lambda order: order.sale_id):
             sale, rows = sales[sale_id], list(group)
@@ -293,8 +306,8 @@ class SellerLoop:
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
                 call = self._trader.settle_call(_offer(sale), sale.resale, batch)
-                actions.append(self._send(call, "settle", "settled", batch))
-        return actions
+                begun.append(self._begin(call, "settle", batch))
+        return begun
 
     def _withdraw(self, sales: Iterable[SaleRecord]) -> list[Action]:
         trader, now = self._trader, self._trader.now()
@@ -306,24 +319,35 @@ class SellerLoop:
 
     # Sending
 
-    def _send(self, call: Call[None], act: str, done: str, orders: list[OrderRecord]) -> Action:
-        """Send one transaction for one or more orders and see whether it ended their state."""
-        trader, first = self._trader, orders[0]
-        failed: PyIotEvmError | None = None
-        number = trader.failures(first.order_id, act)
+    def _begin(self, call: Call[None], act: str, orders: list[OrderRecord]) -> _Act | Action:
+        """Send one transaction for one or more orders."""
         try:
-            receipt = trader.send_once(first.order_id, act, call)
+            return _Act(orders, self._trader.begin(orders[0].order_id, act, call))
         except TransportError:
             raise
         except PyIotEvmError as error:
-            failed = error
-        moved = self._refresh_some(orders)
-        if failed is not None:
-            _log.info("could not %s order %s: %s", act, first.order_id, failed)
-            return Action("failed", first.order_id, error=failed)
-        if first.order_id not in moved:  # skipped by the contract, or taken back by a reorganisation
-            trader.note_failure(first.order_id, act, number)
-        return Action(done, first.order_id, receipt.hash, receipt.gas)
+            return self._failed(orders, act, error)
+
+    def _finish(self, act: _Act) -> Action:
+        """Wait until a transaction is mined, and see whether it ended its orders' state.
+
+        It does not wait for confirmations: what a reorganisation takes back, the next steps do again.
+        """
+        trader, first, purpose = self._trader, act.orders[0], act.started.purpose
+        try:
+            sent = trader.finish(act.started, confirmations=0)
+        except TransportError:
+            raise
+        except PyIotEvmError as error:
+            return self._failed(act.orders, purpose, error)
+        if first.order_id not in self._refresh_some(act.orders):  # skipped, or taken back by a reorganisation
+            trader.note_failure(first.order_id, purpose, act.started.number)
+        return Action(_DONE[purpose], first.order_id, sent.hash, sent.gas)
+
+    def _failed(self, orders: list[OrderRecord], act: str, error: PyIotEvmError) -> Action:
+        self._refresh_some(orders)
+        _log.info("could not %s order %s: %s", act, orders[0].order_id, error)
+        return Action("failed", orders[0].order_id, error=error)
 
     def _refresh_some(self, orders: list[OrderRecord]) -> set[OrderId]:
         """Keep what the chain says of some orders; return those that changed their state."""

@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.contracts import data_market as structs
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from pyiot_evm.chain import Account, Call, Chain
+    from pyiot_evm.chain import Account, Call, Chain, Pending
     from pyiot_evm.chain.connection import Topics
     from pyiot_evm.device import LocalSigner
     from pyiot_evm.market.journal import Journal
@@ -37,6 +38,20 @@ __all__ = ["ORDER_STATES", "Trader"]
 
 ORDER_STATES = ("None", "Paid", "Revealed", "Settled", "Refunded")
 NO_RESALE = Resale(offer_id=OfferId(bytes(32)), holder=ZERO_ADDRESS, token=ZERO_ADDRESS, price=0, expiry=0, salt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A transaction that is on its way.
+
+    Attributes:
+        number: How many of its kind failed for its subject before.
+    """
+
+    subject: object
+    purpose: str
+    number: int
+    pending: Pending
 
 
 class Trader:
@@ -205,15 +220,40 @@ class Trader:
         self.journal.add_transaction(self._subject(subject), record)
         return record
 
-    def send_once(self, subject: object, purpose: str, call: Call[Any]) -> TransactionRecord:
-        """Send the one transaction of a kind that an order or a sale needs; after a failure the next has a new key."""
-        tries = self.failures(subject, purpose)
+    def send_once(
+        self, subject: object, purpose: str, call: Call[Any], *, confirmations: int | None = None
+    ) -> TransactionRecord:
+        """Send the one transaction of a kind that an order or a sale needs; after a failure the next has a new key.
+
+        Args:
+            subject: The sale or the order that it is for.
+            purpose: One word for people.
+            call: What to send.
+            confirmations: Blocks on top of it to wait for; the chain's own number when left out.
+        """
+        return self.finish(self.begin(subject, purpose, call), confirmations=confirmations)
+
+    def begin(self, subject: object, purpose: str, call: Call[Any]) -> Started:
+        """Send a transaction as :meth:`send_once` does, and do not wait for it."""
+        number = self.failures(subject, purpose)
         content = keccak256(bytes(call.data))[:8].hex()
         try:
-            return self.transact(subject, purpose, call, key=f"{purpose}:{subject}:{content}:{tries}")
+            pending = self.account.send(call, key=f"market:{purpose}:{subject}:{content}:{number}")
         except ContractError:
-            self.note_failure(subject, purpose, tries)
+            self.note_failure(subject, purpose, number)
             raise
+        return Started(subject, purpose, number, pending)
+
+    def finish(self, started: Started, *, confirmations: int | None = None) -> TransactionRecord:
+        """Wait for what :meth:`begin` sent."""
+        try:
+            receipt = started.pending.wait(confirmations=confirmations)
+        except ContractError:
+            self.note_failure(started.subject, started.purpose, started.number)
+            raise
+        record = TransactionRecord(started.purpose, str(receipt.hash), receipt.gas_used)
+        self.journal.add_transaction(self._subject(started.subject), record)
+        return record
 
     def transactions(self, subject: object) -> tuple[TransactionRecord, ...]:
         """Return what this account sent for a sale or an order."""

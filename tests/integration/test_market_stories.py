@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyiot_evm import Devnet, Field, Machine, ReadingJournal, SaleDisputedError, SaleRefundedError, Schema
+from pyiot_evm import Devnet, Field, Machine, ReadingJournal, SaleDisputedError, SaleRefundedError, Schema, connect
 from pyiot_evm.chain import contract_errors
+from pyiot_evm.contracts.data_market import OrderRevealed
 from pyiot_evm.exceptions import BudgetError, InputError
 from pyiot_evm.hostile import LIES, Hostile
 from pyiot_evm.market.buyer import BuyerPolicy
@@ -472,3 +473,18 @@ def test_serve__when_one_key_is_lost__answers_the_others(seller: Machine, buyer:
     assert "key restore" in actions[orders[0].order_id].error.hint
     seller.chain.increase_time(601)
     assert seller.refund(orders[0].order_id).state == "refunded"
+
+
+def test_serve__when_confirmations_take_long__answers_many_orders_at_once(tmp_path: Path) -> None:
+    """Each reveal once waited for its confirmations before the next began: with twelve blocks of twelve seconds, a
+    seller with a dozen open orders missed their deadlines."""
+    with Devnet(block_time=0.5) as devnet, connect(devnet.url, home=devnet.home, confirmations=3) as chain:
+        seller = Machine.create(chain, "seller")
+        offer = seller.sell(another_series(tmp_path), price=1, serve=False)
+        for number in range(4):
+            Machine.create(chain, f"buyer{number}").market.order(offer.id)
+        chain.mine(4)
+
+        assert [action.kind for action in seller.serve(once=True)] == ["revealed"] * 4
+        logs = chain.logs(address=chain.addresses.data_market, topics=[OrderRevealed.TOPIC])
+        assert len({log.block_number for log in logs}) <= 2
