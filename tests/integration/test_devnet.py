@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from pyiot_evm.chain import Call, Devnet, connect, deploy_suite, devnet_status, reset_devnet, start_devnet, stop_devnet
+from pyiot_evm.chain import (
+    Call,
+    Devnet,
+    background,
+    connect,
+    deploy_suite,
+    devnet_status,
+    reset_devnet,
+    start_devnet,
+    stop_devnet,
+)
 from pyiot_evm.chain.calls import to_hex
 from pyiot_evm.chain.deployment import CREATE2_PROXY, Addresses, check_suite, plan
 from pyiot_evm.chain.rpc import RpcError
@@ -242,7 +253,10 @@ def test_controls__when_the_network_is_no_devnet__raise(devnet):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path, monkeypatch):
+    """A home whose devnet looks for ports where no other test does."""
+    first = 10_000 + secrets.randbelow(20_000)
+    monkeypatch.setattr(background, "_USUAL_PORTS", range(first, first + 50))
     home = Home(tmp_path)
     yield home
     stop_devnet(home)
