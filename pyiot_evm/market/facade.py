@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
     from pyiot_evm.device import LocalSigner
     from pyiot_evm.market.inspector import Inspection
+    from pyiot_evm.relay import RelayRequest
 
 __all__ = ["Market", "Reference"]
 
@@ -339,6 +340,10 @@ class Market:
         if (record := self.journal.purchase(OrderId(order))) is not None and record.buyer == self.trader.address:
             return self._bought(self.buyer().refund(record))
         return self._sold(self.seller_loop().refund(OrderId(order)))
+
+    def sign_refund(self, order: OrderId | str, *, lifetime: int = 3600) -> RelayRequest:
+        """Sign, as seller, the refund of a paid order for somebody else to carry; it is never revealed afterwards."""
+        return self.seller_loop().sign_refund(OrderId(order), lifetime=lifetime)
 
     def settle(self, order: OrderId | str) -> OrderView:
         """Settle a revealed order: check every leaf first, as buyer; after the dispute window, as seller."""

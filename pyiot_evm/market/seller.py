@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from pyiot_evm.exceptions import ConsistencyError, InputError, PyIotEvmError, TransportError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Sale, release
 from pyiot_evm.market.records import OrderRecord
+from pyiot_evm.relay import contract_domain, sign_call
 from pyiot_evm.types import OrderId
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.records import SaleRecord
     from pyiot_evm.market.trader import Started, Trader
+    from pyiot_evm.relay import RelayRequest
 
 __all__ = ["Action", "SellerLoop", "SellerPolicy"]
 
@@ -168,11 +170,27 @@ class SellerLoop:
             ContractError: The market refused.
         """
         order, sale = self._one(order_id, "Paid")
-        is_overdue = self._trader.now() >= order.deadline  # no reveal can be mined any more
-        if not is_overdue and self._trader.journal.decide(order_id, "refund") != "refund":
-            raise InputError(f"order {order_id} is being revealed: its buyer may have the key already")
+        self._decide_refund(order)
         self._conclude(self._end(order, sale, "refund"))
         return order_id
+
+    def sign_refund(self, order_id: OrderId, *, lifetime: int = 3600) -> RelayRequest:
+        """Sign the refund of one paid order for somebody else to carry; from then on no loop of this home reveals it.
+
+        Raises:
+            InputError: It is not paid, or it was decided to reveal it.
+        """
+        order, sale = self._one(order_id, "Paid")
+        self._decide_refund(order)
+        trader = self._trader
+        call = trader.contract.refund(trader.order_struct(_offer(sale), sale.resale, order))
+        domain = contract_domain("pyiot DataMarket", chain_id=trader.chain.chain_id, contract=call.to)
+        return sign_call(call, signer=trader.signer, domain=domain, deadline=trader.now() + lifetime)
+
+    def _decide_refund(self, order: OrderRecord) -> None:
+        is_overdue = self._trader.now() >= order.deadline  # no reveal can be mined any more
+        if not is_overdue and self._trader.journal.decide(order.order_id, "refund") != "refund":
+            raise InputError(f"order {order.order_id} is being revealed: its buyer may have the key already")
 
     def settle(self, order_id: OrderId) -> OrderId:
         """Settle one revealed order after its dispute window.

@@ -21,6 +21,7 @@ from pyiot_evm.market.key_release import ContentKey
 from pyiot_evm.market.publishing import SaleTerms
 from pyiot_evm.market.records import SaleState
 from pyiot_evm.market.vault import Vault
+from pyiot_evm.relay import carry
 from pyiot_evm.types import Bytes32, OrderId
 
 if TYPE_CHECKING:
@@ -315,6 +316,24 @@ def test_vault__when_signatures_are_not_deterministic__refuses() -> None:
 
     with pytest.raises(SigningError, match="not deterministic"):
         Vault.of(Dice())
+
+
+def test_serve__when_a_refund_was_signed_for_a_relayer__never_reveals(machines: Machines, series: Path) -> None:
+    """A relayer who withholds a signed refund until the key is out would get the buyer the data and the money."""
+    listing = machines.seller.sell(series, price=1, serve=False)
+    order = machines.buyer.market.order(listing.id).order_id
+    request = machines.seller.market.sign_refund(order)
+    record = machines.seller.market.journal.order(order)
+    assert record is not None
+    assert record.decision == "refund"
+
+    assert machines.seller.market.journal.decide(order, "reveal") == "refund"
+    trader = machines.stranger.market.trader
+    trader.account.transact(carry(request, trader.contract))
+
+    assert reveals_of(machines.seller.chain, order) == 0
+    assert machines.seller.serve(once=True) == []
+    assert machines.buyer.credit() == Decimal(1)
 
 
 # Device keys that change after the sale
