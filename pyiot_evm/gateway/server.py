@@ -14,13 +14,14 @@ from pyiot_evm.gateway.answers import Answers
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.offers import OfferSource
 from pyiot_evm.gateway.readings import ReadingSource
-from pyiot_evm.gateway.signer import AuthorizerSigner, FacilitatorSigner, Faults
+from pyiot_evm.gateway.signer import FacilitatorSigner, Faults
 from pyiot_evm.gateway.storage import BookStorage
 from pyiot_evm.gateway.till import IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import PayeePolicy
 from pyiot_evm.payment.tokens import token_domain
 from pyiot_evm.payment.vouchers import ChannelId
+from pyiot_evm.payment.x402_signer import AuthorizerSigner
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -1,0 +1,46 @@
+"""``pyiot gateway``: a machine's readings behind HTTP 402."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pyiot_evm.cli.options import CHAIN, KEYS, TOKEN, As, command
+from pyiot_evm.cli.root import HelpfulGroup
+from pyiot_evm.cli.session import Session
+
+__all__ = ["nouns"]
+
+nouns = typer.Typer(cls=HelpfulGroup, help="Sell a machine's readings over HTTP.", no_args_is_help=True)
+
+
+@command(nouns, "run", CHAIN, TOKEN, KEYS)
+def run(
+    session: Session,
+    *,
+    name: As,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="Where to listen.")] = 8402,
+    host: Annotated[str, typer.Option(metavar="HOST", help="On which address.")] = "127.0.0.1",
+    config: Annotated[Path | None, typer.Option(metavar="PATH", help="A TOML file with prices and limits.")] = None,
+    price_row: Annotated[str | None, typer.Option(metavar="AMOUNT", help="What one reading costs.")] = None,
+    price_latest: Annotated[str | None, typer.Option(metavar="AMOUNT", help="What the latest one costs.")] = None,
+) -> None:
+    """Serve NAME's readings and offers to every x402 client, until Ctrl-C.
+
+    Paid are readings, by the schemes exact and batch-settlement; devices, offers and bundles are free. The watchtower
+    claims what is due while it runs. GET /openapi.json describes the interface.
+
+    Example:
+        pyiot gateway run --as sensor --price-row 0.0001
+    """
+    from pyiot_evm.gateway.config import GatewayConfig  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.gateway.server import Gateway  # noqa: PLC0415
+
+    info = session.chain.token_info()
+    terms = GatewayConfig() if config is None else GatewayConfig.read(config, decimals=info.decimals)
+    given = {"price_row": price_row, "price_latest": price_latest}
+    prices: dict[str, Any] = {key: info.to_units(text) for key, text in given.items() if text is not None}
+    terms = replace(terms, **prices)
+    session.output.say(f"serving {name} on http://{host}:{port}; Ctrl-C ends it")
+    Gateway(session.machine(name), terms).run(host=host, port=port)

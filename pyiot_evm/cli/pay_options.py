@@ -1,0 +1,105 @@
+"""What the commands of ``pyiot pay`` share: the noun, their options, and what they print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pyiot_evm.cli.output import amount
+from pyiot_evm.cli.root import HelpfulGroup
+from pyiot_evm.exceptions import InputError
+from pyiot_evm.types import Address
+
+if TYPE_CHECKING:
+    from pyiot_evm.cli.session import Session
+    from pyiot_evm.payment.budgets import Budget, Spending
+    from pyiot_evm.payment.facade import Payments
+    from pyiot_evm.payment.records import PayeeChannel, PayerChannel
+    from pyiot_evm.payment.vouchers import ChannelId
+
+__all__ = ["Amount", "ChannelRef", "Payee", "budgets", "nouns"]
+
+nouns = typer.Typer(cls=HelpfulGroup, help="Pay and be paid by the reading, through channels.", no_args_is_help=True)
+budgets = typer.Typer(cls=HelpfulGroup, help="Limit what a name may spend.", no_args_is_help=True)
+nouns.add_typer(budgets, name="budget")
+
+Payee = Annotated[str, typer.Argument(metavar="PAYEE", help="An account's address, or a name of this home.")]
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Whole tokens, e.g. 0.001.")]
+ChannelRef = Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel's id, or its first digits.")]
+
+
+def payments_of(session: Session, name: str) -> Payments:
+    """Open a name's payments on the chain."""
+    return session.machine(name).payments
+
+
+def payee_address(session: Session, text: str) -> Address:
+    """Read who is paid: an address, or a name of this home."""
+    return session.keyring.entry(text).address if text in session.keyring else Address(text)
+
+
+def channel_id(payments: Payments, text: str) -> ChannelId:
+    """Find the channel that this is the id of, or its beginning.
+
+    Raises:
+        InputError: None or more than one is.
+    """
+    paying, paid = payments.channels()
+    known = {channel.channel_id for channel in (*paying, *paid)}
+    found = [item for item in known if str(item).startswith(text.lower())]
+    if len(found) != 1:
+        raise InputError(f"{len(found)} channels begin with {text}", hint="`pyiot pay list` shows them")
+    return found[0]
+
+
+def payer_row(session: Session, channel: PayerChannel) -> dict[str, Any]:
+    """Return what is shown of a channel that is paid through."""
+    state = "closing" if channel.closing else "open" if channel.balance else "empty"
+    return {
+        "id": channel.channel_id,
+        "role": "payer",
+        "state": state,
+        "with": channel.config.receiver,
+        "balance": money(session, channel.balance, channel.config.token),
+        "promised": money(session, channel.ceiling, channel.config.token),
+        "claimed": money(session, channel.claimed, channel.config.token),
+    }
+
+
+def payee_row(session: Session, channel: PayeeChannel) -> dict[str, Any]:
+    """Return what is shown of a channel that is paid into."""
+    return {
+        "id": channel.channel_id,
+        "role": "payee",
+        "state": "closing" if channel.withdraw_at else "open" if channel.balance else "empty",
+        "with": channel.config.payer,
+        "balance": money(session, channel.balance, channel.config.token),
+        "promised": money(session, channel.charged, channel.config.token),
+        "claimed": money(session, channel.claimed, channel.config.token),
+    }
+
+
+def money(session: Session, units: int, token: Address | None = None) -> str:
+    """Write base units of a token (the chain's, when left out) as whole tokens with its symbol."""
+    info = session.chain.token_info(token)
+    return amount(info.from_units(units), info.symbol)
+
+
+def budget_document(session: Session, budget: Budget | None, spent: Spending) -> dict[str, Any]:
+    """Return what is shown of a budget and of what was spent of it."""
+    limits: dict[str, Any] = {"budget": "none: nothing is limited"}
+    if budget is not None:
+        limits = {
+            "each_payment": _limit(session, budget.each_payment),
+            "each_period": _limit(session, budget.each_period),
+            "period_hours": budget.period // 3600,
+            "each_payee": _limit(session, budget.each_payee),
+            "payees": [str(payee) for payee in budget.payees],
+            "ends_at": budget.ends_at or None,
+        }
+    return limits | {"spent_this_period": money(session, spent.in_period)}
+
+
+def _limit(session: Session, units: int | None) -> str | None:
+    return None if units is None else money(session, units)

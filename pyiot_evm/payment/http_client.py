@@ -1,0 +1,164 @@
+"""Pays any x402 server inside a budget, with the x402 package's own client.
+
+The budget is asked and counted before anything is signed. Channels are kept in SQLite, so the next command goes on with
+them; one request at a time uses them, as x402 wants it. It needs the extra ``gateway``.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyiot_evm.exceptions import BudgetError, ConfigurationError, InputError, TransportError
+from pyiot_evm.market.locks import file_lock
+from pyiot_evm.payment.x402_signer import ReadingSigner
+from pyiot_evm.types import Address
+
+if TYPE_CHECKING:
+    from pyiot_evm.payment.facade import Payments
+
+__all__ = ["Bought", "HttpPayer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """What a paid request brought.
+
+    Attributes:
+        paid: Base units that were promised for it; 0 where it was free.
+    """
+
+    status: int
+    body: bytes
+    content_type: str
+    paid: int
+
+
+class HttpPayer:
+    """Buys over HTTP for one account.
+
+    Args:
+        payments: Whose account, books and budget.
+        scheme: ``exact``, ``batch-settlement``, or ``None`` for channels where the server takes them.
+        timeout: Seconds for one request.
+    """
+
+    def __init__(self, payments: Payments, *, scheme: str | None = None, timeout: float = 60.0) -> None:
+        self._payments = payments
+        self._scheme = scheme
+        self._timeout = timeout
+        self._most = 0
+        self._paid = 0
+        self._problem: BudgetError | None = None
+
+    def get(self, url: str, *, most: int) -> Bought:
+        """Get an address, and pay at most ``most`` base units of the chain's token for it.
+
+        Raises:
+            BudgetError: It costs more, or the budget forbids it; nothing was signed.
+            TransportError: The server does not answer, or refuses the payment.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"not an address of a server: {url!r}")
+        self._most, self._paid, self._problem = most, 0, None
+        with file_lock(self._payments.chain.path / f"pay-http-{self._payments.address}.lock"):
+            response = self._send(url)
+        if response.status_code == 402:  # noqa: PLR2004 - HTTP
+            raise TransportError(f"the server refused the payment: {_reason(response)}", retryable=False)
+        kind = response.headers.get("content-type", "")
+        return Bought(response.status_code, response.content, kind, self._paid)
+
+    def _send(self, url: str) -> Any:
+        try:
+            import requests  # noqa: PLC0415 - the extra `gateway`
+            from x402.http.clients.requests import PaymentError, x402_requests  # noqa: PLC0415
+        except ImportError as error:
+            hint = "pip install 'pyiot-evm[gateway]'"
+            raise ConfigurationError(f"paying over HTTP is not possible: {error}", hint=hint) from error
+        try:
+            with x402_requests(self._client()) as session:
+                return session.get(url, timeout=self._timeout, allow_redirects=False)
+        except PaymentError as error:
+            if self._problem is not None:
+                raise self._problem from error
+            raise InputError(f"nothing was paid: {error}") from error
+        except requests.RequestException as error:
+            raise TransportError(f"{url} does not answer: {error}") from error
+
+    def _client(self) -> Any:
+        from x402 import x402ClientSync  # noqa: PLC0415 - the extra `gateway`
+        from x402.mechanisms.evm.batch_settlement.client import (  # noqa: PLC0415
+            BatchSettlementEvmScheme,
+            BatchSettlementEvmSchemeOptions,
+        )
+        from x402.mechanisms.evm.exact import ExactEvmScheme  # noqa: PLC0415
+
+        chain, network = self._payments.chain, f"eip155:{self._payments.chain.chain_id}"
+        signer: Any = ReadingSigner(chain, self._payments.signer, self._payments.address)
+        client = x402ClientSync()
+        asset: Any = {"network": network, "asset": str(chain.token), "max_amount_per_payment": str(self._most)}
+        client.set_spend_controls({"allowed_assets": [asset]})
+        if self._scheme != "exact":
+            options = BatchSettlementEvmSchemeOptions(storage=_ClientStorage(self._payments))
+            client.register(network, BatchSettlementEvmScheme(signer, options))
+        if self._scheme != "batch-settlement":
+            client.register(network, ExactEvmScheme(signer))
+        client.on_before_payment_creation(self._check)
+        return client
+
+    def _check(self, context: Any) -> Any:
+        """Ask and count the budget; x402 takes an abort for an answer."""
+        from x402.schemas.hooks import AbortResult  # noqa: PLC0415 - the extra `gateway`
+
+        wanted = context.selected_requirements
+        amount, payee = int(wanted.amount), Address(wanted.pay_to)
+        try:
+            self._count(Address(wanted.asset), payee, amount)
+        except BudgetError as error:
+            self._problem = error
+            return AbortResult(reason=str(error))
+        return None
+
+    def _count(self, token: Address, payee: Address, amount: int) -> None:
+        if amount + self._paid > self._most:
+            raise BudgetError(
+                f"it costs {amount + self._paid} base units, {self._most} were allowed",
+                hint="where a server asked twice, the same command again goes on from what it has",
+            )
+        payments = self._payments
+        with payments.store.write() as database:
+            payments.budgets.spend(database, payments.address, token, payee, amount)
+        self._paid += amount
+
+
+class _ClientStorage:
+    """x402's `ClientChannelStorage` in the network's payment file."""
+
+    def __init__(self, payments: Payments) -> None:
+        self._store = payments.store
+        self._payer = payments.address.hex()
+
+    def get(self, key: str) -> Any:
+        from x402.mechanisms.evm.batch_settlement.client import BatchSettlementClientContext  # noqa: PLC0415
+
+        found = self._store.read("SELECT document FROM http_channels WHERE payer = ? AND key = ?", self._payer, key)
+        return BatchSettlementClientContext.from_dict(json.loads(found[0]["document"])) if found else None
+
+    def set(self, key: str, context: Any) -> None:
+        document = json.dumps(context.to_dict())
+        with self._store.write() as database:
+            database.execute("INSERT OR REPLACE INTO http_channels VALUES (?, ?, ?)", (self._payer, key, document))
+
+    def delete(self, key: str) -> None:
+        with self._store.write() as database:
+            database.execute("DELETE FROM http_channels WHERE payer = ? AND key = ?", (self._payer, key))
+
+
+def _reason(response: Any) -> str:
+    from x402.http.utils import decode_payment_required_header  # noqa: PLC0415 - the extra `gateway`
+
+    with suppress(ValueError, KeyError):
+        return str(decode_payment_required_header(response.headers["payment-required"]).error or "no reason given")
+    return "no reason given"
