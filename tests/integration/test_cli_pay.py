@@ -1,0 +1,137 @@
+"""`pyiot pay` and `pyiot gateway` through real processes: a channel by hand, and readings bought over HTTP."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from pyiot_evm.chain.nodes import free_port
+
+PYIOT = str(Path(sys.executable).with_name("pyiot"))
+SERIES = "timestamp,value\n" + "".join(f"2015-09-01 13:{minute:02d}:00,{minute}.25\n" for minute in range(60))
+
+
+class Shell:
+    """A user's shell: a home, a passphrase, a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = {
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "PATH": os.environ["PATH"],
+            "PYIOT_HOME": str(folder / "home"),
+            "PYIOT_PASSPHRASE": "a passphrase for the tests",
+        }
+
+    def run(self, *words, code=0):
+        done = subprocess.run(
+            [PYIOT, *map(str, words)],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
+
+    def json(self, *words, code=0):
+        return json.loads(self.run(*words, "--json", code=code).stdout)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    shell = Shell(tmp_path_factory.mktemp("pay"))
+    shell.json("devnet", "up")
+    try:
+        for name in ("sensor", "buyer"):
+            shell.json("key", "new", name, "--curve", "p256")
+        (shell.folder / "series.csv").write_text(SERIES)
+        shell.json("data", "sell", "series.csv", "--as", "sensor", "--price", "0.50", "--title", "Occupancy")
+        yield shell
+    finally:
+        shell.json("devnet", "down")
+
+
+def test_pay__when_a_channel_is_used_by_hand__moves_exactly_what_was_sent(shell):
+    dry = shell.json("pay", "send", "sensor", "0.001", "--as", "buyer", "--dry-run")
+    assert [call["function"].partition("(")[0] for call in dry["calls"]] == ["deposit"]
+    assert shell.json("pay", "list", "--as", "buyer") == {"channels": []}
+
+    first = shell.json("pay", "send", "sensor", "0.001", "--as", "buyer", "--key", "r1")
+    again = shell.json("pay", "send", "sensor", "0.001", "--as", "buyer", "--key", "r1", "--out", "voucher.json")
+    assert (first["total"], again) == ("0.001 DUSD", first)
+    assert (shell.folder / "voucher.json").read_text().strip() == first["voucher"]
+    claimed = shell.json("pay", "claim", "voucher.json", "--as", "sensor")
+    assert (claimed["claimed"], claimed["channels"], len(claimed["transactions"])) == ("0.001 DUSD", 1, 1)
+    assert shell.json("pay", "settle", "--as", "sensor")["settled"] == "0.001 DUSD"
+    assert shell.json("key", "show", "sensor")["money"] == "1000.001 DUSD"
+
+    (channel,) = shell.json("pay", "list", "--as", "buyer")["channels"]
+    shown = shell.json("pay", "show", channel["id"][:10], "--as", "buyer")
+    assert (shown["balance"], shown["promised"], shown["claimed"]) == ("0.01 DUSD", "0.001 DUSD", "0.001 DUSD")
+    closing = shell.json("pay", "close", channel["id"][:10], "--as", "buyer")
+    assert (closing["state"], closing["withdrawable_at"] > time.time()) == ("closing", True)
+    refused = shell.json("pay", "close", channel["id"], "--as", "buyer", code=2)
+    assert "can be taken at" in refused["error"]["message"]
+
+
+def test_budget__when_it_is_exceeded__ends_with_2_and_sends_nothing(shell):
+    shell.json("key", "new", "thrifty")
+    set_ = shell.json("pay", "budget", "set", "--as", "thrifty", "--each-payment", "0.001", "--payee", "sensor")
+    assert (set_["each_payment"], len(set_["payees"])) == ("0.001 DUSD", 1)
+    refused = shell.json("pay", "send", "sensor", "0.002", "--as", "thrifty", code=2)
+    assert refused["error"]["code"] == "budget"
+    assert shell.json("pay", "send", "buyer", "0.001", "--as", "thrifty", code=2)["error"]["code"] == "budget"
+    assert shell.json("key", "show", "thrifty")["money"] == "1000.00 DUSD"
+    shell.json("pay", "send", "sensor", "0.001", "--as", "thrifty")
+    assert shell.json("pay", "budget", "show", "--as", "thrifty")["spent_this_period"] == "0.001 DUSD"
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_get__when_a_gateway_serves__buys_readings_inside_the_budget(shell, scheme):
+    name = f"client-{scheme}"
+    shell.json("key", "new", name)
+    shell.json("pay", "budget", "set", "--as", name, "--each-period", "0.0025")
+    port = free_port()
+    gateway = subprocess.Popen(
+        [PYIOT, "gateway", "run", "--as", "sensor", "--port", str(port), "--price-row", "0.0001"],
+        env=shell.environment, cwd=shell.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: requests.get(f"{url}/health", timeout=2).status_code == 200)
+        (device,) = requests.get(f"{url}/v1/devices", timeout=10).json()["devices"]
+        (offer,) = requests.get(f"{url}/v1/offers", timeout=10).json()["offers"]
+        assert (device["readings"], offer["title"]) == (60, "Occupancy")
+        assert requests.get(url + offer["bundle"], timeout=10).status_code == 200
+        wanted = f"{url}/v1/devices/{device['device']}/readings?limit=10"
+        options = ("--as", name, "--max", "0.001", "--scheme", scheme)
+        for _ in range(2):
+            bought = shell.json("pay", "get", wanted, *options)
+            assert (bought["status"], bought["paid"]) == (200, "0.001 DUSD")
+            assert len(json.loads(bought["body"])["readings"]) == 10
+        assert shell.json("pay", "get", wanted, *options, code=2)["error"]["code"] == "budget"
+        dear = shell.json("pay", "get", wanted.replace("limit=10", "limit=11"), *options, code=2)
+        assert dear["error"]["code"] in {"budget", "input"}
+    finally:
+        gateway.send_signal(signal.SIGINT)
+        _, talk = gateway.communicate(timeout=60)
+    assert "Traceback" not in talk
+    assert gateway.returncode in {0, 130}
+
+
+def until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except requests.exceptions.RequestException:
+            pass
+        assert time.monotonic() < end
+        time.sleep(0.1)
