@@ -21,6 +21,7 @@ from pyiot_evm.exceptions import InputError
 from pyiot_evm.hashing import keccak256
 
 __all__ = [
+    "ZERO_ADDRESS",
     "Address",
     "Bytes32",
     "DeviceId",
@@ -29,7 +30,6 @@ __all__ = [
     "ResaleId",
     "SaleId",
     "TransactionHash",
-    "ZERO_ADDRESS",
     "from_units",
     "to_units",
 ]
@@ -115,11 +115,13 @@ class Address(_Hex):
     def __str__(self) -> str:
         digits = self.hex()
         digest = keccak256(digits.encode()).hex()
-        return "0x" + "".join(c.upper() if int(d, 16) >= 8 else c for c, d in zip(digits, digest, strict=False))
+        marked = (c.upper() if int(d, 16) >= _EIP55_UPPER else c for c, d in zip(digits, digest, strict=False))
+        return "0x" + "".join(marked)
 
 
 ZERO_ADDRESS = Address(bytes(20))
 _EXACT = Context(prec=100)
+_EIP55_UPPER = 8  # a letter is upper case where the hash's digit is 8 or more
 
 
 def to_units(amount: str | Decimal | int, *, decimals: int) -> int:

@@ -30,7 +30,9 @@ def findings() -> list[dict[str, Any]]:
         command = ["slither", ".", "--json", str(answer), "--foundry-out-directory", ".build/forge/out"]
         command += ["--filter-paths", "node_modules|contracts/mocks|tests/", "--fail-none"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        document = json.loads(answer.read_text()) if answer.exists() else {"success": False, "error": done.stderr}
+        document: dict[str, Any] = {"success": False, "error": done.stderr}
+        if answer.exists():
+            document = json.loads(answer.read_text())
     if not document["success"]:
         raise SystemExit(f"slither failed:\n{document['error']}\n{done.stderr[-2000:]}")
     found: list[dict[str, Any]] = document["results"].get("detectors", [])
@@ -53,7 +55,8 @@ def place_of(finding: dict[str, Any]) -> str:
 def main() -> int:
     """Compare findings and exceptions."""
     exceptions = tomllib.loads(EXCEPTIONS.read_text())["exception"]
-    used, unexplained, all_findings = set(), [], findings()
+    used: set[tuple[int, str]] = set()
+    unexplained, all_findings = [], findings()
     for finding in all_findings:
         place = place_of(finding)
         matching = [

@@ -39,7 +39,7 @@ with connect(url, home=home) as chain:
 
 def run(command: list[str | Path], **options) -> str:
     """Run a command and return what it printed; its whole output is in the failure."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
