@@ -181,7 +181,7 @@ class ChannelCreated:
 
 @dataclass(frozen=True, slots=True)
 class ClaimSkipped:
-    """A row of `claimAvailable` claimed nothing."""
+    """A row of `claimAvailable` claimed nothing. (Anyone can have a row skipped: `sender` tells whose it was.)"""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0x415f971ef40ebd517f665d56862897161e354a7570b096624461c921a108868a")
     TOPIC_COUNT: ClassVar[int] = 3
