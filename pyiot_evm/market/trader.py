@@ -10,10 +10,10 @@ Example:
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pyiot_evm.chain.calls import to_int
 from pyiot_evm.contracts import data_market as structs
 from pyiot_evm.exceptions import ConsistencyError, ContractError, TransportError
 from pyiot_evm.hashing import keccak256
@@ -94,11 +94,13 @@ class Trader:
     def now(self) -> int:
         """Return the time that deadlines are compared with, Unix seconds.
 
-        That is the latest block's time. A devnet mines only when something is sent, and its next block has the wall
-        clock's time, so there the later one of the two counts.
+        That is the latest block's time. A devnet mines only when something is sent, so there it is the time that the
+        next block would have; its clock is not this machine's, once it was moved or went back to a snapshot.
         """
-        latest = self.chain.now()
-        return max(latest, int(time.time())) if self.chain.is_devnet else latest
+        if not self.chain.is_devnet:
+            return self.chain.now()
+        pending = self.chain.rpc("eth_getBlockByNumber", "pending", False)  # noqa: FBT003 - JSON-RPC has no names
+        return to_int(pending["timestamp"]) if pending else self.chain.now()
 
     def offer_path(self, key: str) -> Path:
         """Return where the offer file of a private sale lies."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -491,3 +492,25 @@ def test_buy__when_another_policy_settles_later__gives_the_data_at_once(machines
     assert machines.seller.credit() == Decimal(0)
     assert machines.buyer.settle(purchase.order_id).state == "settled"
     assert machines.seller.credit() == Decimal(1)
+
+
+def test_serve__when_this_machines_clock_is_ahead_of_a_devnets__still_reveals(
+    machines: Machines, series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A devnet that goes back to a snapshot gets that block's clock: by this machine's own, every order seemed late."""
+    listing = machines.seller.sell(series, price=1, serve=False, reveal_window=600)
+    machines.buyer.market.order(listing.id)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 10_000)
+
+    assert [action.kind for action in machines.seller.serve(once=True)] == ["revealed"]
+
+
+def test_now__when_a_devnet_has_not_mined_for_a_while__is_the_next_blocks_time(machines: Machines) -> None:
+    chain, trader = machines.seller.chain, machines.seller.market.trader
+    chain.mine()
+    time.sleep(2.1)
+    now = trader.now()
+    chain.mine()
+
+    assert 0 <= chain.now() - now <= 2
