@@ -46,7 +46,7 @@ def channel_id(payments: Payments, text: str) -> ChannelId:
         InputError: None or more than one is.
     """
     paying, paid = payments.channels()
-    known = {channel.channel_id for channel in (*paying, *paid)}
+    known = {channel.channel_id for channel in paying} | {channel.channel_id for channel in paid}
     found = [item for item in known if str(item).startswith(text.lower())]
     if len(found) != 1:
         raise InputError(f"{len(found)} channels begin with {text}", hint="`pyiot pay list` shows them")

@@ -14,7 +14,8 @@ import requests
 from pyiot_evm.chain.nodes import free_port
 
 PYIOT = str(Path(sys.executable).with_name("pyiot"))
-SERIES = "timestamp,value\n" + "".join(f"2015-09-01 13:{minute:02d}:00,{minute}.25\n" for minute in range(60))
+ROWS = [f"2015-09-01 13:{minute:02d}:00,{minute}.25" for minute in range(60)]
+SERIES = "\n".join(["timestamp,value", *ROWS, ""])
 
 
 class Shell:
