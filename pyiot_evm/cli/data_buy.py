@@ -21,7 +21,7 @@ from pyiot_evm.cli.session import Session
 
 __all__: list[str] = []
 
-_COLUMNS = {"id": "ORDER", "role": "ROLE", "state": "STATE", "price": "PRICE", "offer": "OFFER", "other": "WITH"}
+_COLUMNS = {"id": "ORDER", "role": "ROLE", "state": "STATE", "until": "UNTIL", "price": "PRICE", "offer": "OFFER"}
 
 
 @command(nouns, "buy", CHAIN, TOKEN, SENDS, KEYS)
@@ -63,6 +63,9 @@ def buy(
 @command(nouns, "orders", CHAIN, TOKEN, KEYS)
 def orders(session: Session, *, name: As) -> None:
     """List NAME's orders, as buyer and as seller, with their deadlines.
+
+    The states are those of the chain now. UNTIL is when the seller must have revealed (paid), or when the buyer can no
+    longer dispute (revealed), in UTC.
 
     Example:
         pyiot data orders --as buyer

@@ -152,8 +152,8 @@ def order(chain: Chain, found: OrderView) -> dict[str, Any]:
 
 def order_row(chain: Chain, found: OrderView) -> dict[str, Any]:
     """Return an order with what a table shows beside it."""
-    other = found.seller if found.role == "buyer" else found.buyer
-    return order(chain, found) | {"id": short(found.order_id), "offer": short(found.offer_id), "other": short(other)}
+    until = clock(found.deadline)[:16] if found.state in ("paid", "revealed") else ""
+    return order(chain, found) | {"id": short(found.order_id), "offer": short(found.offer_id), "until": until}
 
 
 def action(found: Action) -> dict[str, Any]:
