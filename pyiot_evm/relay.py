@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from pyiot_evm.contracts.shared import SignedCall
+from pyiot_evm.device.schema import check_depth
 from pyiot_evm.device.typed import (
     address_word,
     bytes_word,
@@ -94,6 +95,7 @@ class RelayRequest:
         """
         if len(text) > _MAX_REQUEST:
             raise InputError(f"a relay request has at most {_MAX_REQUEST} characters, not {len(text)}")
+        check_depth(text.encode(errors="replace"))
         try:
             fields: dict[str, Any] = json.loads(text)
             call = SignedCall(

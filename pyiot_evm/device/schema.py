@@ -30,7 +30,7 @@ from pyiot_evm.exceptions import InputError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.types import Bytes32
 
-__all__ = ["Field", "Schema", "canonical_json"]
+__all__ = ["Field", "Schema", "canonical_json", "check_depth"]
 
 Number = Decimal | str | int | float
 
@@ -40,6 +40,8 @@ _MAX_SCALE: Final = 38
 _MAX_LABEL: Final = 128
 _MAX_DOCUMENT: Final = 256 * 1024
 _EXACT: Final = Context(prec=120)
+_MAX_DEPTH: Final = 16
+_STRUCTURE: Final = re.compile(rb'["\\\[\]{}]')
 _FIELD_KEYS: Final = {"name", "unit", "scale", "minimum", "maximum", "label"}
 
 
@@ -186,6 +188,7 @@ class Schema:
         """
         if len(data) > _MAX_DOCUMENT:
             raise InputError(f"a schema document has at most {_MAX_DOCUMENT} bytes, not {len(data)}")
+        check_depth(data)
         try:
             document = json.loads(data)
         except ValueError as error:
@@ -268,6 +271,30 @@ class Schema:
 def canonical_json(document: Mapping[str, Any]) -> bytes:
     """Return a document of texts, integers, lists and objects in the canonical form of RFC 8785."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def check_depth(data: bytes) -> None:
+    """Check a stranger's JSON before a parser sees it: one that recurses can end the process.
+
+    Raises:
+        InputError: A bracket outside a text is nested more than 16 deep.
+    """
+    depth, in_text, escaped = 0, False, -1
+    for token in _STRUCTURE.finditer(data):
+        at, character = token.start(), token[0]
+        if in_text:
+            if at != escaped and character == b"\\":
+                escaped = at + 1
+            elif at != escaped and character == b'"':
+                in_text = False
+        elif character == b'"':
+            in_text = True
+        elif character in b"[{":
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise InputError(f"the document is nested more than {_MAX_DEPTH} deep")
+        elif character in b"]}":
+            depth -= 1
 
 
 def _text(value: object) -> str:

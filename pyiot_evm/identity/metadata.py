@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Self
 
-from pyiot_evm.device.schema import Field, Schema, canonical_json
+from pyiot_evm.device.schema import Field, Schema, canonical_json, check_depth
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.types import Bytes32
@@ -154,9 +154,10 @@ class DeviceMetadata:
             raise VerificationError(
                 f"the metadata document hashes to 0x{keccak256(data).hex()}, not 0x{expected.hex()}"
             )
+        check_depth(data)
         try:
             metadata = cls.from_document(json.loads(data))
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError("a metadata document is JSON") from error
         if metadata.canonical() != data:
             raise InputError("the metadata document is not in its canonical form (RFC 8785)")

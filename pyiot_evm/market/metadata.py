@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
-from pyiot_evm.device.schema import Schema, canonical_json
+from pyiot_evm.device.schema import Schema, canonical_json, check_depth
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.csv_style import CsvStyle
@@ -41,8 +40,6 @@ _MAX_TAGS: Final = 16
 _MAX_TAG: Final = 48
 _MAX_SAMPLE: Final = 100
 _MAX_DIGITS: Final = 80
-_MAX_DEPTH: Final = 16
-_STRUCTURE: Final = re.compile(rb'["\\\[\]{}]')
 _MAX_NAME: Final = 255
 _MAX_UINT64: Final = (1 << 64) - 1
 
@@ -194,6 +191,8 @@ def _check(metadata: Metadata) -> None:
     statistics = tuple(text for entry in metadata.statistics for text in dataclasses.astuple(entry))
     if not all(isinstance(text, str) and len(text) <= _MAX_TEXT for text in texts + licence + statistics):
         raise InputError(f"the metadata's texts are texts of at most {_MAX_TEXT} characters")
+    if any("\ud800" <= character <= "\udfff" for text in texts + licence + statistics for character in text):
+        raise InputError("the metadata's texts are Unicode: half of a surrogate pair cannot be encoded")
     if len(metadata.title) > _MAX_TITLE or not metadata.title.isprintable():
         raise InputError(f"a title is one line of at most {_MAX_TITLE} characters")
     if len(metadata.tags) > _MAX_TAGS or not all(
@@ -240,9 +239,8 @@ def strict_json(data: bytes) -> dict[str, Any]:
     def refuse(text: str) -> NoReturn:
         raise VerificationError(f"the document holds a number that is no integer: {text[:40]}")
 
-    if not _is_shallow(data):  # before the parser sees it: a parser that recurses can end the process
-        raise VerificationError(f"the document is nested more than {_MAX_DEPTH} deep")
     try:
+        check_depth(data)
         document = json.loads(
             data.decode("utf-8"),
             parse_float=refuse,
@@ -250,32 +248,13 @@ def strict_json(data: bytes) -> dict[str, Any]:
             object_pairs_hook=_unique,
             parse_int=_integer,
         )
+    except InputError as error:
+        raise VerificationError(str(error)) from error
     except ValueError as error:
         raise VerificationError(f"the document is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise VerificationError("the document is not a JSON object")
     return document
-
-
-def _is_shallow(data: bytes) -> bool:
-    """Return whether no bracket outside a text is nested too deeply."""
-    depth, in_text, escaped = 0, False, -1
-    for token in _STRUCTURE.finditer(data):
-        at, character = token.start(), token[0]
-        if in_text:
-            if at != escaped and character == b"\\":
-                escaped = at + 1
-            elif at != escaped and character == b'"':
-                in_text = False
-        elif character == b'"':
-            in_text = True
-        elif character in b"[{":
-            depth += 1
-            if depth > _MAX_DEPTH:
-                return False
-        elif character in b"]}":
-            depth -= 1
-    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

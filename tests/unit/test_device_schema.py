@@ -205,6 +205,11 @@ def test_parse__when_a_limit_is_written_with_fewer_decimals__raises():
         Schema.parse(data)
 
 
+def test_parse__when_the_document_is_nested_without_end__raises():
+    with pytest.raises(InputError, match="nested more than 16 deep"):
+        Schema.parse(b'{"fields":' + b"[" * 200_000)
+
+
 def test_parse__when_the_document_is_huge__raises():
     with pytest.raises(InputError, match="at most 262144 bytes"):
         Schema.parse(b" " * 262_145)

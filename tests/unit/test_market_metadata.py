@@ -224,3 +224,9 @@ def test_read_number__when_at_the_limits__takes_them():
     assert read_number((1 << 40) - 1, bits=40) == read_number(str((1 << 40) - 1), bits=40)
     with pytest.raises(VerificationError, match="not a uint40"):
         read_number(1 << 40, bits=40)
+
+
+def test_from_document__when_a_text_holds_half_a_surrogate_pair__raises():
+    data = b'{"description":"\\ud800","kind":"blob","size":1,"title":"x","type":"pyiot data set 1"}'
+    with pytest.raises(VerificationError, match="surrogate"):
+        Metadata.parse(data)

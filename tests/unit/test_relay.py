@@ -79,3 +79,8 @@ def test_sign_call__when_the_policy_refuses__signs_nothing():
 def test_sign_call__when_the_deadline_does_not_fit__raises(deadline):
     with pytest.raises(InputError, match="does not fit uint40"):
         sign_call(CALL, signer=OWNER, domain=DOMAIN, deadline=deadline)
+
+
+def test_decode__when_nested_without_end__raises():
+    with pytest.raises(InputError, match="nested more than 16 deep"):
+        RelayRequest.decode("[" * 200_000)
