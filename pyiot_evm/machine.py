@@ -361,7 +361,7 @@ class Machine(OrdersAndMoney):
             sale: An offer's or resale's id, an offer file, or what ``sell`` and ``search`` return.
             out: Where to write it: ``.csv`` or ``.parquet`` for readings, any name for a blob.
             again: Whether to buy another copy of what was bought.
-            max_price: Whole tokens; a dearer sale is refused before anything is signed.
+            max_price: Whole tokens of the chain's token; a dearer sale, or one in another token, is refused.
             timeout: Seconds to wait for the key; until the order ends when left out.
             policy: How to pay and wait, for this purchase.
 
@@ -373,7 +373,8 @@ class Machine(OrdersAndMoney):
         """
         rules = policy or self.market.buying
         if max_price is not None:
-            rules = replace(rules, max_price=self.chain.token_info().to_units(max_price))
+            info = self.chain.token_info()
+            rules = replace(rules, max_price=info.to_units(max_price), token=info.address)
         if timeout is not None:
             rules = replace(rules, timeout=timeout)
         purchase = self.market.buy(sale, again=again, policy=rules)

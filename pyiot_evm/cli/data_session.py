@@ -85,7 +85,8 @@ def buying(session: Session, *, max_price: str | None, timeout: int | None) -> B
     """Return how a purchase pays and waits."""
     from pyiot_evm.market.buyer import BuyerPolicy  # noqa: PLC0415 - not for `--help`
 
-    return BuyerPolicy(max_price=units(session, max_price), timeout=timeout)
+    token = None if max_price is None else session.chain.token
+    return BuyerPolicy(max_price=units(session, max_price), token=token, timeout=timeout)
 
 
 def units(session: Session, price: str | None) -> int | None:

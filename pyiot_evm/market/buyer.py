@@ -26,6 +26,7 @@ from pyiot_evm.chain.contract_errors import WindowIsOpen
 from pyiot_evm.exceptions import BudgetError, ContractError, InputError, TransactionError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, recover
 from pyiot_evm.market.offers import order_id
+from pyiot_evm.market.payments import good_until
 from pyiot_evm.market.records import OPEN_PURCHASES, PurchaseRecord, PurchaseState
 from pyiot_evm.market.results import SaleDisputedError, SaleRefundedError
 from pyiot_evm.types import ZERO_ADDRESS
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.offers import Offer, Resale
     from pyiot_evm.market.payments import Payments
     from pyiot_evm.market.trader import Trader
-    from pyiot_evm.types import SaleId
+    from pyiot_evm.types import Address, SaleId
 
 __all__ = ["Buyer", "BuyerPolicy", "Target"]
 
@@ -53,6 +54,7 @@ class BuyerPolicy:
 
     Attributes:
         max_price: Base units; a dearer sale is refused before anything is signed.
+        token: What ``max_price`` counts: a sale in another token is refused. Left out, the sale's own, whatever it is.
         pay: ``authorization`` (ERC-3009: one signature, exact, leaves no allowance), ``allowance``, or ``auto``: the
             allowance where one is there, else the authorization where the token can, else an exact approval.
         approve: When an allowance must be given: ``exact`` or ``unlimited``.
@@ -64,6 +66,7 @@ class BuyerPolicy:
     """
 
     max_price: int | None = None
+    token: Address | None = None
     pay: Literal["auto", "allowance", "authorization"] = "auto"
     approve: Literal["exact", "unlimited"] = "exact"
     settle: bool = True
@@ -169,6 +172,9 @@ class Buyer:
         else:
             bundle = newest.bundle
         now = trader.now()  # asked before the journal is locked
+        if newest is not None and newest.state is PurchaseState.ABANDONED and now < good_until(newest):
+            # others may know its signed payment: nothing but the same order, which cannot be paid twice, may follow yet
+            return trader.journal.advance_purchase(newest.order_id, PurchaseState.DRAFTED, PurchaseState.ABANDONED)
         return trader.journal.open_purchase(
             target.sale_id,
             trader.address,
@@ -179,6 +185,8 @@ class Buyer:
     def _check(self, target: Target) -> Path:
         """Everything that can be known before paying; returns the fetched bundle."""
         policy, trader = self._policy, self._trader
+        if policy.token not in (None, token := (target.resale or target.offer).token):
+            raise BudgetError(f"the limit is in token {policy.token}, the price in {token}")
         if policy.max_price is not None and target.price > policy.max_price:
             raise BudgetError(f"the price is {target.price}, the limit {policy.max_price} (base units)")
         if target.offer.audience not in (ZERO_ADDRESS, trader.address) and target.resale is None:
@@ -364,7 +372,8 @@ class Buyer:
 
     def _judge(self, record: PurchaseRecord) -> tuple[str, Verdict]:
         bundle = record.bundle or str(self._inspector.fetch(_target(record)))
-        key = ContentKey.from_bytes(self._trader.content_key(_point(record.offer)))
+        point = b"".join(part.to_bytes(32, "big") for part in (record.offer.key_x, record.offer.key_y))
+        key = ContentKey.from_bytes(self._trader.content_key(point))
         return bundle, self._inspector.judge(_target(record), bundle, key)
 
     def _win(self, record: PurchaseRecord, disclosure: Disclosure) -> PurchaseRecord:
@@ -384,13 +393,7 @@ class Buyer:
 
 
 def _may_follow(last: PurchaseRecord, *, again: bool) -> bool:
-    if last.state in (PurchaseState.REFUNDED, PurchaseState.ABANDONED):
-        return True
-    return again
-
-
-def _point(offer: Offer) -> bytes:
-    return offer.key_x.to_bytes(32, "big") + offer.key_y.to_bytes(32, "big")
+    return again or last.state in (PurchaseState.REFUNDED, PurchaseState.ABANDONED)
 
 
 def _target(record: PurchaseRecord) -> Target:

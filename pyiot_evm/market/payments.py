@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.trader import Trader
     from pyiot_evm.types import Address, SaleId
 
-__all__ = ["Payments", "SignedOrder"]
+__all__ = ["Payments", "SignedOrder", "good_until"]
 
 _RECEIVE = type_hash(
     "ReceiveWithAuthorization(address from,address to,uint256 value,"
@@ -112,7 +112,7 @@ class Payments:
         domain = self._token_domain(token)
         if domain is None:
             raise InputError(f"token {token} cannot be paid by a signature (ERC-3009)", hint="pay by allowance")
-        valid_before = record.created_at + _VALID_SECONDS
+        valid_before = good_until(record)
         fields = (
             address_word(trader.address),
             address_word(trader.contract.address),
@@ -187,6 +187,11 @@ class Payments:
             return None
         expected = domain_separator(name, version, chain_id=chain.chain_id, contract=token)
         return expected if expected == separator else None
+
+
+def good_until(record: PurchaseRecord) -> int:
+    """Return the time from which on a signed payment of this order is good no more, Unix seconds."""
+    return record.created_at + _VALID_SECONDS
 
 
 def _terms(record: PurchaseRecord) -> tuple[Address, int]:

@@ -83,7 +83,8 @@ class Resolver:
             sale_id: SaleId = offer_id(file.offer, chain_id=file.chain_id, market=file.market)
         else:
             sale_id = resale_id(file.resale, chain_id=file.chain_id, market=file.market)
-        return Target(sale_id, file.offer, file.resale, file.signature, file.uri, file.block)
+        block = min(file.block, self._chain.block_number())  # a later one would hide the reveal from the buyer
+        return Target(sale_id, file.offer, file.resale, file.signature, file.uri, block)
 
 
 def _target_of_entry(entry: CatalogEntry) -> Target:

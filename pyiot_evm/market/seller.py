@@ -118,10 +118,12 @@ class SellerLoop:
                 for action in self.step():
                     if report is not None:
                         report(action)
-            except TransportError as error:
+            except ConsistencyError:
+                raise
+            except PyIotEvmError as error:  # also a token that pays nothing out: the other orders wait for an answer
                 if stop.is_set():
                     return
-                _log.warning("the chain did not answer, trying again: %s", error)
+                _log.warning("something did not work, trying again: %s", error)
             stop.wait(self._policy.poll)
 
     def step(self) -> list[Action]:
@@ -133,8 +135,8 @@ class SellerLoop:
         Raises:
             TransportError: The chain did not answer.
         """
-        sales = self._sales()
         orders = self.look()
+        sales = self._sales()  # after the look: an order that it found may be of a sale that was made meanwhile
         if not sales:
             return []
         now = self._trader.now()

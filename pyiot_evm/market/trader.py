@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.chain.calls import to_int
 from pyiot_evm.contracts import data_market as structs
-from pyiot_evm.exceptions import ConsistencyError, ContractError, TransportError
+from pyiot_evm.exceptions import ConsistencyError, ContractError, TransactionError, TransportError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.offers import Resale, offer_id, resale_id
 from pyiot_evm.market.records import TransactionRecord
@@ -250,8 +250,9 @@ class Trader:
         """Wait for what :meth:`begin` sent."""
         try:
             receipt = started.pending.wait(confirmations=confirmations)
-        except ContractError:
-            self.note_failure(started.subject, started.purpose, started.number)
+        except TransactionError as error:
+            if self._is_over(started.pending, error):
+                self.note_failure(started.subject, started.purpose, started.number)
             raise
         record = TransactionRecord(started.purpose, str(receipt.hash), receipt.gas_used)
         self.journal.add_transaction(self._subject(started.subject), record)
@@ -269,6 +270,11 @@ class Trader:
         """Note that try ``number`` did not do what it was for."""
         self.journal.add_failure(self._subject(subject), purpose, number)
 
+    def _is_over(self, pending: Pending, error: TransactionError) -> bool:
+        """Whether a transaction failed for good: it reverted, or an empty one took its place."""
+        ended = [entry.state == "cancelled" for entry in self.chain.journal.get([pending.id])]
+        return isinstance(error, ContractError) or any(ended)
+
     def _subject(self, subject: object) -> str:
         return f"{self.address}:{subject}"
 
@@ -277,35 +283,40 @@ class Trader:
     ) -> TransactionRecord | None:
         """Take credit out of the market; all of it when no amount is given. Nothing is sent where there is nothing.
 
-        A withdrawal that a crash interrupted is finished first, and counts as this one if nothing more is there.
+        A withdrawal that a crash interrupted is finished first, and counts as this one if it was for the same, or if
+        all is asked for and nothing more is there.
         """
         subject = f"withdraw {token}"
-        earlier = self._finish_withdrawal(subject)
+        earlier, done = self._finish_withdrawal(subject)
         credit = self.chain.call(self.contract.credit_of(self.address, token))
-        if earlier is not None and (amount is not None or not credit):
-            return earlier
         wanted = credit if amount is None else amount
+        call = self.contract.withdraw(token, wanted, to or self.address)
+        if earlier is not None and (not credit if amount is None else done == bytes(call.data)):
+            return earlier
         if not wanted:
             return None
-        call = self.contract.withdraw(token, wanted, to or self.address)
         try:
             return self.transact(subject, "withdraw", call, key=self._withdrawal_key(subject))
         except ContractError:
             self.note_failure(subject, "withdraw", self.failures(subject, "withdraw"))
             raise
 
-    def _finish_withdrawal(self, subject: str) -> TransactionRecord | None:
+    def _finish_withdrawal(self, subject: str) -> tuple[TransactionRecord | None, bytes]:
+        """Finish what a crash interrupted; returns its record, if it went through, and its calldata."""
         pending = self.account.find(f"market:{self._withdrawal_key(subject)}")
         if pending is None:
-            return None
+            return None, b""
+        sent = b"".join(entry.data for entry in self.chain.journal.get([pending.id]))
         try:
             receipt = pending.wait()
-        except ContractError:
+        except TransactionError as error:
+            if not self._is_over(pending, error):
+                raise
             self.note_failure(subject, "withdraw", self.failures(subject, "withdraw"))
-            return None
+            return None, b""
         record = TransactionRecord("withdraw", str(receipt.hash), receipt.gas_used)
         self.journal.add_transaction(self._subject(subject), record)
-        return record
+        return record, sent
 
     def _withdrawal_key(self, subject: str) -> str:
         return f"{subject}:{len(self.transactions(subject)) + self.failures(subject, 'withdraw')}"

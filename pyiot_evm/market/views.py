@@ -72,7 +72,7 @@ def bought(trader: Trader, record: PurchaseRecord) -> OrderView:
 
 def as_on_chain(trader: Trader, orders: list[OrderView]) -> list[OrderView]:
     """Return purchases with the state and the deadline that the chain has; how one ended in the journal stays."""
-    open_ones = [order for order in orders if order.state in ("paid", "revealed")]
+    open_ones = [order for order in orders if order.state in ("drafted", "abandoned", "paid", "revealed")]
     found = dict(
         zip([o.order_id for o in open_ones], trader.order_states([o.order_id for o in open_ones]), strict=True)
     )

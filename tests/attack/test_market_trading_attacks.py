@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from dataclasses import replace
@@ -14,7 +15,14 @@ import pytest
 from pyiot_evm import SaleRefundedError
 from pyiot_evm.chain import contract_errors
 from pyiot_evm.contracts.data_market import OrderPaid, OrderRevealed
-from pyiot_evm.exceptions import ConsistencyError, InputError, SigningError, VerificationError
+from pyiot_evm.exceptions import (
+    BudgetError,
+    ConsistencyError,
+    InputError,
+    SigningError,
+    TransactionError,
+    VerificationError,
+)
 from pyiot_evm.identity import Devices
 from pyiot_evm.market.buyer import BuyerPolicy
 from pyiot_evm.market.catalog import Query
@@ -23,7 +31,7 @@ from pyiot_evm.market.publishing import SaleTerms
 from pyiot_evm.market.records import SaleState
 from pyiot_evm.market.vault import Vault
 from pyiot_evm.relay import carry
-from pyiot_evm.types import Bytes32, OrderId
+from pyiot_evm.types import Address, Bytes32, OrderId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -514,3 +522,112 @@ def test_now__when_a_devnet_has_not_mined_for_a_while__is_the_next_blocks_time(m
     chain.mine()
 
     assert 0 <= chain.now() - now <= 2
+
+
+def test_offer_file__when_it_names_a_block_to_come__does_not_hide_the_reveal(
+    machines: Machines, series: Path, tmp_path: Path
+) -> None:
+    listing = machines.seller.sell(series, price=1, private=True)
+    document = json.loads(listing.file.read_text())
+    forged = tmp_path / "forged.json"
+    forged.write_text(json.dumps(document | {"block": 10**9}))
+
+    assert machines.buyer.buy(forged, timeout=30).state == "settled"
+
+
+def test_buy__when_the_sale_asks_for_another_token_than_the_limit__signs_nothing(
+    machines: Machines, series: Path
+) -> None:
+    offer = machines.seller.sell(series, price=1, serve=False)
+    policy = BuyerPolicy(max_price=10**30, token=Address(b"\x11" * 20))
+
+    with pytest.raises(BudgetError, match="the limit is in token"):
+        machines.buyer.buy(offer.id, policy=policy)
+    assert machines.buyer.orders() == []
+
+
+def test_buy__when_its_payment_was_refused_and_is_known__cannot_be_made_to_pay_twice(
+    machines: Machines, series: Path
+) -> None:
+    seller, buyer = machines.seller, machines.buyer
+    offer = seller.sell(series, price=1, bond="0.50", serve=False)
+    signed = buyer.market.authorize(offer.id)
+    seller.withdraw()
+    with pytest.raises(contract_errors.CreditTooLow):
+        buyer.market.order(offer.id)
+    seller.deposit(5)
+
+    assert buyer.market.order(offer.id).order_id == signed.order.order_id
+    with pytest.raises(contract_errors.OrderAlreadyMade):
+        seller.market.submit(signed)
+    assert buyer.balance() == Decimal(999)
+
+
+def test_orders__when_a_refused_payment_was_carried_by_somebody_else__shows_it(
+    machines: Machines, series: Path
+) -> None:
+    seller, buyer = machines.seller, machines.buyer
+    offer = seller.sell(series, price=1, bond="0.50", serve=False)
+    signed = buyer.market.authorize(offer.id)
+    seller.withdraw()
+    with pytest.raises(contract_errors.CreditTooLow):
+        buyer.market.order(offer.id)
+    seller.deposit(5)
+    seller.market.submit(signed)
+
+    assert [order.state for order in buyer.orders()] == ["paid"]
+
+
+def test_withdraw__when_a_crash_interrupted_another_one__still_does_what_is_asked(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = machines.new("saver")
+    machine.deposit(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.market.journal, "add_transaction", _crash)
+        with pytest.raises(KeyboardInterrupt):
+            machine.withdraw(5)
+
+    machine.withdraw(2, to=machines.stranger.address)
+
+    assert (machine.credit(), machines.stranger.balance()) == (Decimal(3), Decimal(1002))
+
+
+def test_withdraw__when_an_earlier_one_was_cancelled__goes_through(machines: Machines, devnet: Chain) -> None:
+    machine = machines.new("saver")
+    machine.deposit(10)
+    trader = machine.market.trader
+    devnet.set_automine(False)
+    try:
+        call = trader.contract.withdraw(devnet.token, 3 * 10**6, machine.address)
+        key = "market:" + trader._withdrawal_key(f"withdraw {devnet.token}")
+        trader.account.cancel(trader.account.send(call, key=key))
+        devnet.mine()
+    finally:
+        devnet.set_automine(True)
+
+    assert machine.withdraw(3) is not None
+    assert machine.credit() == Decimal(7)
+
+
+def test_send_once__when_its_transaction_was_cancelled__can_be_done_again(machines: Machines, devnet: Chain) -> None:
+    machine = machines.new("saver")
+    machine.deposit(10)
+    trader = machine.market.trader
+    call = trader.contract.withdraw(devnet.token, 3 * 10**6, machine.address)
+    devnet.set_automine(False)
+    try:
+        started = trader.begin("subject", "act", call)
+        trader.account.cancel(started.pending)
+        devnet.mine()
+    finally:
+        devnet.set_automine(True)
+    with pytest.raises(TransactionError, match="cancelled"):
+        trader.send_once("subject", "act", call)
+
+    trader.send_once("subject", "act", call)
+    assert machine.credit() == Decimal(7)
+
+
+def _crash(*_: object) -> None:
+    raise KeyboardInterrupt
