@@ -8,6 +8,7 @@ import pytest
 from pyiot_evm.chain import Devnet
 
 sys.path.insert(0, str(Path(__file__).parent))
+from gas_payment import PaymentGas
 from gas_story import measure
 
 LIMITS = {
@@ -21,13 +22,19 @@ LIMITS = {
         "disputeP256": 108_000,
     },
     "DeviceRegistry": {"registerSecp256k1": 62_000, "registerP256": 70_000},
+    "PaymentChannels": {
+        "fundPerChannelOf50": 36_000,
+        "claimPerChannelOf50": 21_000,
+        "claimLocked": 50_000,
+        "settle": 47_000,
+    },
 }
 
 
 @pytest.fixture(scope="module")
 def figures():
     with Devnet() as chain:
-        return measure(chain)
+        return measure(chain) | {"PaymentChannels": PaymentGas(chain).measure()}
 
 
 def test_gas__when_measured_from_receipts__is_the_snapshot(figures, snapshot):
