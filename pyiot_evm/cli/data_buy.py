@@ -52,6 +52,7 @@ def buy(
     market = open_market(session, name, allow_dir=allow_dir, allow_private=allow_private_hosts)
     policy = buying(session, max_price=max_price, timeout=None if timeout is None else duration(timeout))
     reference = sale_reference(market, offer)
+    session.output.say(documents.target_line(session.chain, market.target(reference)))
     order = market.order(reference, again=again, policy=policy)
     session.output.say(documents.paid_line(session.chain, order))
     with session.output.waiting("waiting for the seller's key"):

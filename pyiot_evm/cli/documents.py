@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pyiot_evm.chain import Chain
     from pyiot_evm.machine import Machine
+    from pyiot_evm.market.buyer import Target
     from pyiot_evm.market.catalog import CatalogEntry
     from pyiot_evm.market.inspector import Inspection
     from pyiot_evm.market.purchases import Purchase
@@ -39,6 +40,7 @@ __all__ = [
     "order_row",
     "paid_line",
     "purchase",
+    "target_line",
     "terms",
     "transactions",
     "withdrawal",
@@ -174,6 +176,15 @@ def action_line(found: Action) -> str:
     subject = f" order {short(found.order_id)}" if found.order_id else ""
     gas = f"  gas {found.gas:,}" if found.gas else ""
     return f"{when}  {found.kind}{subject}{gas}" + (f": {found.error.message}" if found.error else "")
+
+
+def target_line(chain: Chain, found: Target) -> str:
+    """Say what is about to be bought, of whom and for how much."""
+    sold = found.resale or found.offer
+    seller = found.resale.holder if found.resale else found.offer.seller
+    title = found.listed.title if found.listed else "a private sale"
+    what = f"{found.offer.leaf_count:,} {'rows' if any(found.offer.rule) else 'chunks'}"
+    return f"{title}: {what} for {money(chain, sold.token, sold.price)} from {short(seller)}"
 
 
 def paid_line(chain: Chain, found: OrderView) -> str:
