@@ -15,6 +15,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from decimal import Decimal
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,10 @@ from pyiot_evm.home import LIGHT, Home
 from pyiot_evm.hostile import Hostile
 from pyiot_evm.market import atomic
 from pyiot_evm.market.journal import Journal
+
+for _module in ("cryptography.hazmat.primitives.ciphers.aead", "pyiot_evm.frames", "pyiot_evm.contracts.erc20",
+                "pyiot_evm.market.preparing", "pyiot_evm.market.resale"):  # fmt: skip
+    import_module(_module)  # what each of some five hundred children would load by itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
