@@ -39,7 +39,7 @@ _RECEIVE = type_hash(
     "uint256 validAfter,uint256 validBefore,bytes32 nonce)"
 )
 _UNLIMITED = (1 << 256) - 1
-_VALID_SECONDS = 24 * 3600  # from the draft, so that the same order always makes the same transaction
+_VALID_SECONDS = 3600  # from the draft, so that the same order always makes the same transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +139,18 @@ class Payments:
 
     def ensure_credit(self, sale_id: SaleId, token: Address, amount: int) -> None:
         """Pay in what is missing for a sale's bonds; after a crash the same payment is gone on with."""
-        held = self._trader.chain.call(self._trader.contract.credit_of(self._trader.address, token))
-        if held < amount:
-            self._deposit(token, amount - held, subject=sale_id)
+        if (held := self._credit(token)) >= amount:
+            return
+        self._deposit(token, amount - held, subject=sale_id)
+        if (held := self._credit(token)) >= amount:
+            return
+        # What answered was a deposit of long ago, whose money was taken out since: it is done with.
+        for act in ("approve", "deposit"):
+            self._trader.note_failure(sale_id, act, self._trader.failures(sale_id, act))
+        self._deposit(token, amount - held, subject=sale_id)
+
+    def _credit(self, token: Address) -> int:
+        return int(self._trader.chain.call(self._trader.contract.credit_of(self._trader.address, token)))
 
     def _deposit(self, token: Address, amount: int, *, subject: object) -> TransactionRecord:
         with self._lock(token):

@@ -31,7 +31,7 @@ from pyiot_evm.market.publishing import SaleTerms
 from pyiot_evm.market.records import SaleState
 from pyiot_evm.market.vault import Vault
 from pyiot_evm.relay import carry
-from pyiot_evm.types import Address, Bytes32, OrderId
+from pyiot_evm.types import Address, Bytes32, OrderId, SaleId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -631,3 +631,15 @@ def test_send_once__when_its_transaction_was_cancelled__can_be_done_again(machin
 
 def _crash(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_ensure_credit__when_an_earlier_deposit_was_taken_out_again__pays_in_once_more(machines: Machines) -> None:
+    machine = machines.new("saver")
+    payments, sale = machine.market._payments, SaleId(b"\x07" * 32)
+    token = machine.market.chain.token
+    payments.ensure_credit(sale, token, 10**6)
+    machine.withdraw(1)
+
+    payments.ensure_credit(sale, token, 10**6)
+
+    assert machine.credit() == Decimal(1)
