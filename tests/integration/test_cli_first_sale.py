@@ -1,4 +1,4 @@
-"""The first slice, through real processes: a devnet, two names, a sale, a serving seller, a purchase, equal bytes."""
+"""The first slice, through real processes: a devnet, two names, a sale, a seller, a purchase, the same bytes."""
 
 import json
 import os
