@@ -10,10 +10,12 @@
 """
 
 import configparser
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -117,7 +119,10 @@ class Page:
         raise AssertionError(f"the shell ended at {command!r}: {lines}")
 
     def close(self) -> None:
-        subprocess.run(["pyiot", "devnet", "down"], env=self.environment, check=False, capture_output=True)
+        record = self.folder / ".pyiot" / "devnet" / "devnet.json"
+        if record.exists():  # by its process id, so that a broken command line leaves no node behind either
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(json.loads(record.read_text())["pid"], signal.SIGTERM)
         self.bash.stdin.write("kill $(jobs -p) 2>/dev/null; exit\n")
         self.bash.stdin.close()
         self.bash.wait(timeout=30)
