@@ -119,10 +119,10 @@ class Page:
         raise AssertionError(f"the shell ended at {command!r}: {lines}")
 
     def close(self) -> None:
-        record = self.folder / ".pyiot" / "devnet" / "devnet.json"
-        if record.exists():  # by its process id, so that a broken command line leaves no node behind either
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(json.loads(record.read_text())["pid"], signal.SIGTERM)
+        for process in Path("/proc").glob("[0-9]*"):  # a broken command line must not leave a node behind either
+            with contextlib.suppress(OSError):
+                if f"{self.folder}/.pyiot/devnet".encode() in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGTERM)
         self.bash.stdin.write("kill $(jobs -p) 2>/dev/null; exit\n")
         self.bash.stdin.close()
         self.bash.wait(timeout=30)
