@@ -141,8 +141,9 @@ class Payments:
         """Pay in what is missing for a sale's bonds; after a crash the same payment is gone on with."""
         if (held := self._credit(token)) >= amount:
             return
+        is_repeated = any(done.purpose == "deposit" for done in self._trader.transactions(sale_id))
         self._deposit(token, amount - held, subject=sale_id)
-        if (held := self._credit(token)) >= amount:
+        if not is_repeated or (held := self._credit(token)) >= amount:
             return
         # What answered was a deposit of long ago, whose money was taken out since: it is done with.
         for act in ("approve", "deposit"):
