@@ -1,5 +1,6 @@
 """A desk for tests of trades on a real market, below the SDK's traders: every step by hand, honest or not."""
 
+import signal
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -21,6 +22,14 @@ PRICE, BOND = 500_000, 70_000
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no bug
 settings.load_profile("suite")
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT, and let children hear it: what a shell starts in the background is born deaf to it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 NO_RESALE = Resale(OfferId(bytes(32)), ZERO_ADDRESS, ZERO_ADDRESS, 0, 0, 0)
 
 

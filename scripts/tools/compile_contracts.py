@@ -175,10 +175,11 @@ def main() -> int:
     BUILT.mkdir(parents=True, exist_ok=True)
     for name, artifact in artifacts.items():
         text = render(artifact)
-        if name in shipped_names:
-            target = SHIPPED / f"{name}.json"
-            if _read(target) != text:
-                target.write_text(text)
+        target = SHIPPED / f"{name}.json"
+        if name in shipped_names and _read(target) != text:
+            if is_current(name):
+                raise SystemExit(f"The same sources compile to another {name} than the committed one")
+            target.write_text(text)
         (BUILT / f"{name}.json").write_text(text)
     stamp.write_text(key)
     size = {n: len(artifacts[n]["deployedBytecode"]) // 2 - 1 for n in SUITE}

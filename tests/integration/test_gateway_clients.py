@@ -17,6 +17,7 @@ from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
 from x402.mechanisms.evm.exact import ExactEvmScheme
 from x402.mechanisms.evm.signers import EthAccountSigner, EthAccountSignerWithRPC
 
+from pyiot_evm.chain import Devnet
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.device import Field, Reading, ReadingJournal, Schema
 from pyiot_evm.gateway.config import GatewayConfig
@@ -43,6 +44,13 @@ def journal_of(chain, name, count):
 
 def dollars(chain, address):
     return chain.call(Erc20(chain.token).balance_of(Address(address)))
+
+
+@pytest.fixture(scope="module")
+def devnet():
+    """A devnet of its own: x402's clients go by the wall clock, and other tests move the shared chain's."""
+    with Devnet() as chain:
+        yield chain
 
 
 @pytest.fixture

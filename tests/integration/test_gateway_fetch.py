@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pyiot_evm.chain import Devnet
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.device import Field, LocalSigner, ReadingJournal, Schema
 from pyiot_evm.gateway.config import GatewayConfig
@@ -14,6 +15,13 @@ from pyiot_evm.gateway.server import Gateway
 
 SCRIPT = Path(__file__).with_name("x402_fetch_client.mjs")
 LATEST = 1_000
+
+
+@pytest.fixture(scope="module")
+def devnet():
+    """A devnet of its own: x402's clients go by the wall clock, and other tests move the shared chain's."""
+    with Devnet() as chain:
+        yield chain
 
 
 @pytest.fixture
