@@ -14,7 +14,7 @@ LIMIT_MIB = 200
 SIZE_MIB = int(os.environ.get("PYIOT_LARGE_FILE_MIB", "256"))
 
 PROGRAM = """
-import json, resource, sys
+import sys
 from pathlib import Path
 from pyiot_evm.market.bundle import Bundle
 from pyiot_evm.market.fetch import FetchPolicy
@@ -36,7 +36,8 @@ with Bundle.open_own(folder / "fetched") as bundle:
     unseal_file(bundle, key, folder / "copy")
     disclosed = disclose(bundle, key, len(bundle) // 2)
 assert len(disclosed.sealed_leaf) == 1040
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
+status = Path("/proc/self/status").read_text()  # ru_maxrss would count the process that started this one
+print(next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")))
 """
 
 
