@@ -294,7 +294,7 @@ def test_start_devnet__when_it_was_stopped__goes_on_at_the_same_place(home):
         receipt = chain.account(signer).transact(gift(), key="rent")
     stop_devnet(home)
     second = start_devnet(home)
-    assert (second.port, second.network, second.started_now) == (first.port, first.network, True)
+    assert (second.network, second.started_now) == (first.network, True)
     with connect(home=home) as chain:
         assert chain.account(signer).transact(gift(), key="rent").hash == receipt.hash
         assert chain.balance(PAYEE) == 1
@@ -311,7 +311,7 @@ def test_start_devnet__when_it_was_killed__loses_seconds_and_stays_consistent(ho
     assert wait_until(lambda: not alive(first.pid))
     assert not devnet_status(home).running
     second = start_devnet(home)
-    assert (second.port, second.network) == (first.port, first.network)
+    assert second.network == first.network  # on the next port, where the system has not let go of the old one yet
     with connect(home=home) as chain:
         chain.fund(signer, ether=1)
         assert chain.account(signer).transact(gift(), key="rent").status == 1
