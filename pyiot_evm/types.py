@@ -27,8 +27,10 @@ __all__ = [
     "DeviceId",
     "OfferId",
     "OrderId",
+    "RentalId",
     "ResaleId",
     "SaleId",
+    "TermsId",
     "TransactionHash",
     "from_units",
     "to_units",
@@ -96,6 +98,18 @@ class ResaleId(SaleId):
 
 class OrderId(Bytes32):
     """keccak256(abi.encode(saleId, buyer, mask, E.x, E.y))."""
+
+    __slots__ = ()
+
+
+class TermsId(Bytes32):
+    """The EIP-712 digest of a rental's Terms."""
+
+    __slots__ = ()
+
+
+class RentalId(Bytes32):
+    """keccak256(abi.encode(termsId, renter, mask, E.x, E.y))."""
 
     __slots__ = ()
 

@@ -25,6 +25,7 @@ SUITE = {
     "DataMarket": (),
     "PaymentChannels": ("P256Verifier",),
     "ERC3009DepositCollector": ("PaymentChannels",),
+    "DepositEscrow": ("P256Verifier",),
     "DevDollar": (),
 }
 LOCAL_CHAINS = {1337, 31337}

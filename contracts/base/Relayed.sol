@@ -68,7 +68,7 @@ abstract contract Relayed is IRelayed, EIP712, Context {
         return sender == address(0) ? msg.sender : sender;
     }
 
-    function _spendNonce(address sender, uint256 nonce) private {
+    function _spendNonce(address sender, uint256 nonce) internal {
         require(!_nonces[sender].get(nonce), NonceAlreadyUsed(sender, nonce));
         _nonces[sender].set(nonce);
     }

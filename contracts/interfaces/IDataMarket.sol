@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.36;
 
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
+
 /// @title IDataMarket
 /// @notice Sells sealed data sets between accounts that trust nobody: the key is delivered by one `ecrecover`, and one
 /// wrong leaf turns a sale into a refund.
@@ -19,7 +22,7 @@ pragma solidity 0.8.36;
 ///
 /// CALLERS. "The seller", "the holder", "the buyer" is the caller, or the signer of a relayed call (see Relayed).
 /// Accounts may be contracts (ERC-1271).
-interface IDataMarket {
+interface IDataMarket is IAgreements, ICredits {
     /* TYPES */
 
     /// @notice What a seller promises. Its EIP-712 digest is the offer id.
@@ -158,10 +161,6 @@ interface IDataMarket {
     event OrderDisputed(bytes32 indexed orderId, uint256 index);
     /// @notice `account` paid into its credit.
     event Deposited(address indexed account, address indexed token, uint256 amount);
-    /// @notice `account` paid `to` out of its credit.
-    event Withdrawn(address indexed account, address indexed token, uint256 amount, address to);
-    /// @notice A settled sale's price and bond, a royalty, or a refund was credited.
-    event Credited(address indexed account, address indexed token, uint256 amount);
     /// @notice A bond left the seller's credit for an open order.
     event BondLocked(address indexed account, address indexed token, uint256 amount);
 
@@ -175,12 +174,8 @@ interface IDataMarket {
     error SummaryLengthInvalid(uint256 length, uint256 minimum, uint256 maximum);
     /// @notice A data set without leaves could never be disputed.
     error LeafCountTooLow(uint256 leafCount, uint256 minimum);
-    /// @notice A reveal or dispute window is too short or too long.
-    error WindowOutOfBounds(uint256 window, uint256 minimum, uint256 maximum);
     /// @notice The royalty is more than a seller may take.
     error RoyaltyTooHigh(uint256 royaltyBps, uint256 maximum);
-    /// @notice Q is no point of secp256k1, not reduced, or has an x that `ecrecover` cannot take.
-    error PublicKeyInvalid(uint256 x, uint256 y);
     /// @notice The seller or holder cancelled the offer or resale.
     error SaleIsCancelled(bytes32 saleId);
     /// @notice The offer or resale ended at `expiry`.
@@ -201,22 +196,12 @@ interface IDataMarket {
     error SupplyExhausted(bytes32 offerId, uint256 supply);
     /// @notice A deposit is at most 2^128 - 1 base units at once.
     error AmountTooHigh(uint256 amount, uint256 maximum);
-    /// @notice The account's credit does not cover the withdrawal, or the bond of one more order.
-    error CreditTooLow(address account, address token, uint256 credit, uint256 amount);
-    /// @notice No key could ever be released to a mask of 0.
-    error MaskIsZero();
     /// @notice An order with this sale, buyer, mask and E was made before; try again with another E.
     error OrderAlreadyMade(bytes32 orderId, OrderState state);
-    /// @notice The authorization's signature is not r ‖ s ‖ v.
-    error AuthorizationLengthInvalid(uint256 length, uint256 required);
     /// @notice Only a Paid order can be revealed or refunded.
     error OrderNotPaid(bytes32 orderId, OrderState state);
     /// @notice Only a Revealed order can be disputed or settled.
     error OrderNotRevealed(bytes32 orderId, OrderState state);
-    /// @notice That had to come before the deadline.
-    error WindowIsOver(uint256 deadline, uint256 timestamp);
-    /// @notice Until the deadline that is for the party alone that gives something up by it.
-    error WindowIsOpen(uint256 deadline, uint256 timestamp);
     /// @notice The released key does not fit the order's mask: κ'G - Q is another point.
     error ReleasedKeyInvalid(bytes32 orderId);
     /// @notice The content key is not the one behind the offer's public key, or is not below the group order.
@@ -231,8 +216,6 @@ interface IDataMarket {
     error RuleGasTooLow(uint256 gasLeft, uint256 required);
     /// @notice The leaf decrypts to its hash and does not violate the rule.
     error FraudNotShown(bytes32 orderId, uint256 index);
-    /// @notice Address 0 and the market itself cannot be paid.
-    error RecipientInvalid(address to);
 
     /* SELL */
 
@@ -321,9 +304,6 @@ interface IDataMarket {
     /// @notice Pays into the caller's credit, by allowance: money for bonds. At most 2^128 - 1 at once.
     function deposit(address token, uint256 amount) external;
 
-    /// @notice Pays out of the caller's credit.
-    function withdraw(address token, uint256 amount, address to) external;
-
     /* VIEWS */
 
     /// @notice The EIP-712 digest of an offer, in this contract's domain.
@@ -351,7 +331,4 @@ interface IDataMarket {
     /// @return state Where the order stands.
     /// @return deadline Of the last window that was opened: to reveal while Paid, to dispute once Revealed.
     function orderOf(bytes32 id) external view returns (OrderState state, uint40 deadline);
-
-    /// @notice What `account` can withdraw, or have locked as bonds, in base units of `token`.
-    function creditOf(address account, address token) external view returns (uint256);
 }

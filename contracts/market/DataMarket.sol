@@ -6,10 +6,11 @@ import { Context } from "@openzeppelin/contracts/utils/Context.sol";
 import { EIP712 } from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import { SignatureChecker } from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import { Relayed } from "contracts/base/Relayed.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
+import { Credits } from "contracts/libraries/Credits.sol";
 import { ExactTransfer } from "contracts/libraries/ExactTransfer.sol";
 import { KeyRelease } from "contracts/libraries/KeyRelease.sol";
-import { Credits } from "contracts/market/Credits.sol";
 import { DataToken } from "contracts/market/DataToken.sol";
 import { FraudProof } from "contracts/market/FraudProof.sol";
 import { Orders } from "contracts/market/Orders.sol";
@@ -253,14 +254,16 @@ contract DataMarket is IDataMarket, DataToken, Relayed {
 
     /// @inheritdoc IDataMarket
     function deposit(address token, uint256 amount) external nonReentrant {
-        _credits.deposit(_msgSender(), token, amount);
+        require(amount <= type(uint128).max, AmountTooHigh(amount, type(uint128).max));
+        address account = _msgSender();
+        _credits.credits[account][token] += amount;
+        emit Deposited(account, token, amount);
 
-        ExactTransfer.pull(token, _msgSender(), amount);
+        ExactTransfer.pull(token, account, amount);
     }
 
-    /// @inheritdoc IDataMarket
+    /// @inheritdoc ICredits
     function withdraw(address token, uint256 amount, address to) external nonReentrant {
-        require(to != address(0) && to != address(this), RecipientInvalid(to));
         _credits.withdraw(_msgSender(), token, amount, to);
 
         ExactTransfer.push(token, to, amount);
@@ -307,7 +310,7 @@ contract DataMarket is IDataMarket, DataToken, Relayed {
         return _orders.get(id);
     }
 
-    /// @inheritdoc IDataMarket
+    /// @inheritdoc ICredits
     function creditOf(address account, address token) external view returns (uint256) {
         return _credits.credits[account][token];
     }
@@ -326,7 +329,9 @@ contract DataMarket is IDataMarket, DataToken, Relayed {
         }
 
         ++slot.copies;
-        _credits.lockBond(offer.seller, offer.token, offer.bond);
+        if (offer.bond == 0) return;
+        _credits.take(offer.seller, offer.token, offer.bond);
+        emit BondLocked(offer.seller, offer.token, offer.bond);
     }
 
     function _takeToken(Resale calldata resale, bytes32 id, bytes calldata signature) private {

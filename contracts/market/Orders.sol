@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.36;
 
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 
 /// @title Orders
@@ -42,7 +43,7 @@ library Orders {
         returns (bytes32 id)
     {
         require(row.buyer != address(0) && row.buyer != address(this), IDataMarket.BuyerInvalid(row.buyer));
-        require(row.mask != address(0), IDataMarket.MaskIsZero());
+        require(row.mask != address(0), IAgreements.MaskIsZero());
         id = idOf(saleId, row);
         (IDataMarket.OrderState state,) = get(book, id);
         require(state == IDataMarket.OrderState.None, IDataMarket.OrderAlreadyMade(id, state));
@@ -54,7 +55,7 @@ library Orders {
     /// @notice Paid → Revealed before the deadline, with `disputeWindow` seconds to dispute.
     function reveal(Book storage book, bytes32 id, uint256 releasedKey, uint256 disputeWindow) internal {
         uint40 deadline = _requirePaid(book, id);
-        require(block.timestamp < deadline, IDataMarket.WindowIsOver(deadline, block.timestamp));
+        require(block.timestamp < deadline, IAgreements.WindowIsOver(deadline, block.timestamp));
 
         deadline = _open(book, id, IDataMarket.OrderState.Revealed, disputeWindow);
         emit IDataMarket.OrderRevealed(id, releasedKey, deadline);
@@ -63,7 +64,7 @@ library Orders {
     /// @notice Paid → Refunded, from the deadline on, or at any time where the payee `gives` it back.
     function refund(Book storage book, bytes32 id, bool gives) internal {
         uint40 deadline = _requirePaid(book, id);
-        require(gives || block.timestamp >= deadline, IDataMarket.WindowIsOpen(deadline, block.timestamp));
+        require(gives || block.timestamp >= deadline, IAgreements.WindowIsOpen(deadline, block.timestamp));
 
         _write(book, id, IDataMarket.OrderState.Refunded, deadline);
         emit IDataMarket.OrderRefunded(id);
@@ -72,7 +73,7 @@ library Orders {
     /// @notice Reverts unless a dispute of the order can be won now; the deadline goes to `dispute`.
     function requireDisputable(Book storage book, bytes32 id) internal view returns (uint40 deadline) {
         deadline = _requireRevealed(book, id);
-        require(block.timestamp < deadline, IDataMarket.WindowIsOver(deadline, block.timestamp));
+        require(block.timestamp < deadline, IAgreements.WindowIsOver(deadline, block.timestamp));
     }
 
     /// @notice Revealed → Refunded, after `requireDisputable`, for fraud at the leaf `index`.
@@ -84,7 +85,7 @@ library Orders {
     /// @notice Revealed → Settled, from the deadline on, or at any time where the buyer `agrees`.
     function settle(Book storage book, bytes32 id, bool agrees) internal {
         uint40 deadline = _requireRevealed(book, id);
-        require(agrees || block.timestamp >= deadline, IDataMarket.WindowIsOpen(deadline, block.timestamp));
+        require(agrees || block.timestamp >= deadline, IAgreements.WindowIsOpen(deadline, block.timestamp));
 
         _write(book, id, IDataMarket.OrderState.Settled, deadline);
         emit IDataMarket.OrderSettled(id);

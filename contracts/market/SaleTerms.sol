@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.36;
 
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { KeyRelease } from "contracts/libraries/KeyRelease.sol";
 
@@ -56,7 +57,7 @@ library SaleTerms {
     /// that can be released and disclosed.
     function requireValid(IDataMarket.Offer calldata offer) internal pure {
         require(offer.leafCount != 0, IDataMarket.LeafCountTooLow(0, 1));
-        require(KeyRelease.isPublicKey(offer.keyX, offer.keyY), IDataMarket.PublicKeyInvalid(offer.keyX, offer.keyY));
+        require(KeyRelease.isPublicKey(offer.keyX, offer.keyY), IAgreements.PublicKeyInvalid(offer.keyX, offer.keyY));
         require(offer.royaltyBps <= MAX_ROYALTY_BPS, IDataMarket.RoyaltyTooHigh(offer.royaltyBps, MAX_ROYALTY_BPS));
         _requireWindow(offer.revealWindow);
         _requireWindow(offer.disputeWindow);
@@ -74,7 +75,7 @@ library SaleTerms {
 
     function _requireWindow(uint256 window) private pure {
         require(
-            MIN_WINDOW <= window && window <= MAX_WINDOW, IDataMarket.WindowOutOfBounds(window, MIN_WINDOW, MAX_WINDOW)
+            MIN_WINDOW <= window && window <= MAX_WINDOW, IAgreements.WindowOutOfBounds(window, MIN_WINDOW, MAX_WINDOW)
         );
     }
 }

@@ -10,22 +10,28 @@ from typing import ClassVar, Self
 
 from pyiot_evm.chain.abi import decode
 from pyiot_evm.exceptions import ContractError
-from pyiot_evm.types import Address, Bytes32, DeviceId, OfferId, OrderId, ResaleId, SaleId
+from pyiot_evm.types import Address, Bytes32, DeviceId, OfferId, OrderId, RentalId, ResaleId, SaleId, TermsId
 
 __all__ = [
     "ERRORS",
+    "AccessKeyInvalid",
     "AddressEmptyCode",
     "AmountTooHigh",
     "AuthorizationLengthInvalid",
+    "AwardTooHigh",
     "BatchLengthsDiffer",
     "BatchTokenDiffers",
     "BatchedCallFailed",
     "BuyerInvalid",
     "BuyerNotInAudience",
+    "CallerNotArbiter",
     "CallerNotHolder",
+    "CallerNotOwner",
+    "CallerNotRenter",
     "CallerNotSeller",
     "ClaimExceedsBalance",
     "ClaimExceedsCeiling",
+    "ClaimOutOfBounds",
     "ContentKeyInvalid",
     "CreditTooLow",
     "DepositCollectionFailed",
@@ -63,6 +69,7 @@ __all__ = [
     "EmptyBatch",
     "FailedCall",
     "FraudNotShown",
+    "GraceTooLong",
     "HolderHasNoToken",
     "InsufficientBalance",
     "InvalidAccountNonce",
@@ -94,6 +101,11 @@ __all__ = [
     "ReentrancyGuardReentrantCall",
     "RelayNested",
     "ReleasedKeyInvalid",
+    "RentalNotActive",
+    "RentalNotOpen",
+    "RentalState",
+    "RentalStateInvalid",
+    "RenterInvalid",
     "ResaleIsTaken",
     "ResaleOfOtherOffer",
     "RoyaltyTooHigh",
@@ -108,11 +120,16 @@ __all__ = [
     "SignedCallSignatureInvalid",
     "SignerAlreadyUsed",
     "SignerNotCurrent",
+    "SignerNotPinned",
     "SignerNotSupported",
+    "SlotInvalid",
+    "StatementNotSigned",
+    "StatementOfOtherTerms",
     "StringTooLong",
     "SuiteError",
     "SummaryLengthInvalid",
     "SupplyExhausted",
+    "TermsNotSigned",
     "TransferNotExact",
     "VaultTooLow",
     "WindowIsOpen",
@@ -138,6 +155,19 @@ class OrderState(IntEnum):
     REFUNDED = 4
 
 
+class RentalState(IntEnum):
+    """The enum RentalState."""
+
+    NONE = 0
+    OPENED = 1
+    ACTIVE = 2
+    CHECKED_IN = 3
+    CHECKED_OUT = 4
+    CLAIMED = 5
+    DISPUTED = 6
+    CLOSED = 7
+
+
 class SuiteError(ContractError):
     """An error that the suite's contracts declare."""
 
@@ -147,6 +177,24 @@ class SuiteError(ContractError):
     def from_abi(cls, data: bytes) -> Self:
         """Decode what follows the selector."""
         raise NotImplementedError
+
+
+class AccessKeyInvalid(SuiteError):
+    """The released key does not fit the rental's mask: κ'G - Q is another point."""
+
+    code = "AccessKeyInvalid"
+    SIGNATURE = "AccessKeyInvalid(bytes32)"
+
+    def __init__(self, rental_id: RentalId) -> None:
+        super().__init__(
+            f"The released key does not fit the rental's mask: κ'G - Q is another point: AccessKeyInvalid(rental_id={rental_id})"
+        )
+        self.rental_id = rental_id
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32"], data)
+        return cls(RentalId(values[0]))
 
 
 class AddressEmptyCode(SuiteError):
@@ -196,6 +244,23 @@ class AuthorizationLengthInvalid(SuiteError):
         )
         self.length = length
         self.required = required
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
+
+
+class AwardTooHigh(SuiteError):
+    """The award is more than was claimed."""
+
+    code = "AwardTooHigh"
+    SIGNATURE = "AwardTooHigh(uint256,uint256)"
+
+    def __init__(self, award: int, claimed: int) -> None:
+        super().__init__(f"The award is more than was claimed: AwardTooHigh(award={award}, claimed={claimed})")
+        self.award = award
+        self.claimed = claimed
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
@@ -290,6 +355,23 @@ class BuyerNotInAudience(SuiteError):
         return cls(Address(values[0]), Address(values[1]))
 
 
+class CallerNotArbiter(SuiteError):
+    """That is for the arbiter."""
+
+    code = "CallerNotArbiter"
+    SIGNATURE = "CallerNotArbiter(address,address)"
+
+    def __init__(self, caller: Address, arbiter: Address) -> None:
+        super().__init__(f"That is for the arbiter: CallerNotArbiter(caller={caller}, arbiter={arbiter})")
+        self.caller = caller
+        self.arbiter = arbiter
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["address", "address"], data)
+        return cls(Address(values[0]), Address(values[1]))
+
+
 class CallerNotHolder(SuiteError):
     """Only the resale's holder may do that."""
 
@@ -300,6 +382,40 @@ class CallerNotHolder(SuiteError):
         super().__init__(f"Only the resale's holder may do that: CallerNotHolder(caller={caller}, holder={holder})")
         self.caller = caller
         self.holder = holder
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["address", "address"], data)
+        return cls(Address(values[0]), Address(values[1]))
+
+
+class CallerNotOwner(SuiteError):
+    """That is for the owner."""
+
+    code = "CallerNotOwner"
+    SIGNATURE = "CallerNotOwner(address,address)"
+
+    def __init__(self, caller: Address, owner: Address) -> None:
+        super().__init__(f"That is for the owner: CallerNotOwner(caller={caller}, owner={owner})")
+        self.caller = caller
+        self.owner = owner
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["address", "address"], data)
+        return cls(Address(values[0]), Address(values[1]))
+
+
+class CallerNotRenter(SuiteError):
+    """That is for the renter."""
+
+    code = "CallerNotRenter"
+    SIGNATURE = "CallerNotRenter(address,address)"
+
+    def __init__(self, caller: Address, renter: Address) -> None:
+        super().__init__(f"That is for the renter: CallerNotRenter(caller={caller}, renter={renter})")
+        self.caller = caller
+        self.renter = renter
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
@@ -352,6 +468,25 @@ class ClaimExceedsCeiling(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         decode([], data)
         return cls()
+
+
+class ClaimOutOfBounds(SuiteError):
+    """A claim is at least 1 and at most the deposit."""
+
+    code = "ClaimOutOfBounds"
+    SIGNATURE = "ClaimOutOfBounds(uint256,uint256)"
+
+    def __init__(self, amount: int, deposit: int) -> None:
+        super().__init__(
+            f"A claim is at least 1 and at most the deposit: ClaimOutOfBounds(amount={amount}, deposit={deposit})"
+        )
+        self.amount = amount
+        self.deposit = deposit
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
 
 
 class ContentKeyInvalid(SuiteError):
@@ -1004,6 +1139,23 @@ class FraudNotShown(SuiteError):
         return cls(OrderId(values[0]), values[1])
 
 
+class GraceTooLong(SuiteError):
+    """The grace is longer than a day."""
+
+    code = "GraceTooLong"
+    SIGNATURE = "GraceTooLong(uint256,uint256)"
+
+    def __init__(self, grace: int, maximum: int) -> None:
+        super().__init__(f"The grace is longer than a day: GraceTooLong(grace={grace}, maximum={maximum})")
+        self.grace = grace
+        self.maximum = maximum
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
+
+
 class HolderHasNoToken(SuiteError):
     """The holder has no data token of the offer (any more)."""
 
@@ -1428,14 +1580,14 @@ class OrderNotRevealed(SuiteError):
 
 
 class PublicKeyInvalid(SuiteError):
-    """Q is no point of secp256k1, not reduced, or has an x that `ecrecover` cannot take."""
+    """(x, y) is not a point of secp256k1 with x below the group order: no key could be released for it."""
 
     code = "PublicKeyInvalid"
     SIGNATURE = "PublicKeyInvalid(uint256,uint256)"
 
     def __init__(self, x: int, y: int) -> None:
         super().__init__(
-            f"Q is no point of secp256k1, not reduced, or has an x that ecrecover cannot take: PublicKeyInvalid(x={x}, y={y})"
+            f"(x, y) is not a point of secp256k1 with x below the group order: no key could be released for it: PublicKeyInvalid(x={x}, y={y})"
         )
         self.x = x
         self.y = y
@@ -1447,13 +1599,13 @@ class PublicKeyInvalid(SuiteError):
 
 
 class RecipientInvalid(SuiteError):
-    """Address 0 and the market itself cannot be paid."""
+    """Address 0 and the contract itself cannot be paid."""
 
     code = "RecipientInvalid"
     SIGNATURE = "RecipientInvalid(address)"
 
     def __init__(self, to: Address) -> None:
-        super().__init__(f"Address 0 and the market itself cannot be paid: RecipientInvalid(to={to})")
+        super().__init__(f"Address 0 and the contract itself cannot be paid: RecipientInvalid(to={to})")
         self.to = to
 
     @classmethod
@@ -1509,6 +1661,80 @@ class ReleasedKeyInvalid(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         values = decode(["bytes32"], data)
         return cls(OrderId(values[0]))
+
+
+class RentalNotActive(SuiteError):
+    """The rental is neither active nor checked in: nobody can check out."""
+
+    code = "RentalNotActive"
+    SIGNATURE = "RentalNotActive(bytes32,uint8)"
+
+    def __init__(self, rental_id: RentalId, state: RentalState) -> None:
+        super().__init__(
+            f"The rental is neither active nor checked in: nobody can check out: RentalNotActive(rental_id={rental_id}, state={state.name})"
+        )
+        self.rental_id = rental_id
+        self.state = state
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "uint8"], data)
+        return cls(RentalId(values[0]), RentalState(values[1]))
+
+
+class RentalNotOpen(SuiteError):
+    """Nothing is held for the rental: it was never opened, or has ended."""
+
+    code = "RentalNotOpen"
+    SIGNATURE = "RentalNotOpen(bytes32,uint8)"
+
+    def __init__(self, rental_id: RentalId, state: RentalState) -> None:
+        super().__init__(
+            f"Nothing is held for the rental: it was never opened, or has ended: RentalNotOpen(rental_id={rental_id}, state={state.name})"
+        )
+        self.rental_id = rental_id
+        self.state = state
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "uint8"], data)
+        return cls(RentalId(values[0]), RentalState(values[1]))
+
+
+class RentalStateInvalid(SuiteError):
+    """The rental is not in the state that the call is for."""
+
+    code = "RentalStateInvalid"
+    SIGNATURE = "RentalStateInvalid(bytes32,uint8,uint8)"
+
+    def __init__(self, rental_id: RentalId, state: RentalState, required: RentalState) -> None:
+        super().__init__(
+            f"The rental is not in the state that the call is for: RentalStateInvalid(rental_id={rental_id}, state={state.name}, required={required.name})"
+        )
+        self.rental_id = rental_id
+        self.state = state
+        self.required = required
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "uint8", "uint8"], data)
+        return cls(RentalId(values[0]), RentalState(values[1]), RentalState(values[2]))
+
+
+class RenterInvalid(SuiteError):
+    """Address 0, the escrow itself and the owner cannot rent."""
+
+    code = "RenterInvalid"
+    SIGNATURE = "RenterInvalid(address)"
+
+    def __init__(self, renter: Address) -> None:
+        super().__init__(f"Address 0, the escrow itself and the owner cannot rent: RenterInvalid(renter={renter})")
+        self.renter = renter
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["address"], data)
+        return cls(Address(values[0]))
 
 
 class ResaleIsTaken(SuiteError):
@@ -1768,6 +1994,25 @@ class SignerNotCurrent(SuiteError):
         return cls(DeviceId(values[0]), Bytes32(values[1]), Bytes32(values[2]))
 
 
+class SignerNotPinned(SuiteError):
+    """This is not the signer that the terms pin."""
+
+    code = "SignerNotPinned"
+    SIGNATURE = "SignerNotPinned(bytes32,bytes32)"
+
+    def __init__(self, signer_hash: Bytes32, required: Bytes32) -> None:
+        super().__init__(
+            f"This is not the signer that the terms pin: SignerNotPinned(signer_hash={signer_hash}, required={required})"
+        )
+        self.signer_hash = signer_hash
+        self.required = required
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "bytes32"], data)
+        return cls(Bytes32(values[0]), Bytes32(values[1]))
+
+
 class SignerNotSupported(SuiteError):
     """`signer` is neither an address nor a P-256 point behind the suite's verifier."""
 
@@ -1785,6 +2030,61 @@ class SignerNotSupported(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         values = decode(["bytes32", "bytes"], data)
         return cls(DeviceId(values[0]), values[1])
+
+
+class SlotInvalid(SuiteError):
+    """The slot has no length, or ends more than 400 days away."""
+
+    code = "SlotInvalid"
+    SIGNATURE = "SlotInvalid(uint256,uint256,uint256)"
+
+    def __init__(self, start: int, end: int, latest: int) -> None:
+        super().__init__(
+            f"The slot has no length, or ends more than 400 days away: SlotInvalid(start={start}, end={end}, latest={latest})"
+        )
+        self.start = start
+        self.end = end
+        self.latest = latest
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256", "uint256"], data)
+        return cls(values[0], values[1], values[2])
+
+
+class StatementNotSigned(SuiteError):
+    """The pinned signer did not sign this statement."""
+
+    code = "StatementNotSigned"
+    SIGNATURE = "StatementNotSigned(bytes32)"
+
+    def __init__(self, terms_id: TermsId) -> None:
+        super().__init__(f"The pinned signer did not sign this statement: StatementNotSigned(terms_id={terms_id})")
+        self.terms_id = terms_id
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32"], data)
+        return cls(TermsId(values[0]))
+
+
+class StatementOfOtherTerms(SuiteError):
+    """The statement is about other terms."""
+
+    code = "StatementOfOtherTerms"
+    SIGNATURE = "StatementOfOtherTerms(bytes32,bytes32)"
+
+    def __init__(self, terms_id: TermsId, required: Bytes32) -> None:
+        super().__init__(
+            f"The statement is about other terms: StatementOfOtherTerms(terms_id={terms_id}, required={required})"
+        )
+        self.terms_id = terms_id
+        self.required = required
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "bytes32"], data)
+        return cls(TermsId(values[0]), Bytes32(values[1]))
 
 
 class StringTooLong(SuiteError):
@@ -1840,6 +2140,25 @@ class SupplyExhausted(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         values = decode(["bytes32", "uint256"], data)
         return cls(OfferId(values[0]), values[1])
+
+
+class TermsNotSigned(SuiteError):
+    """The signature of the terms is not one of the owner's."""
+
+    code = "TermsNotSigned"
+    SIGNATURE = "TermsNotSigned(bytes32,address)"
+
+    def __init__(self, terms_id: TermsId, owner: Address) -> None:
+        super().__init__(
+            f"The signature of the terms is not one of the owner's: TermsNotSigned(terms_id={terms_id}, owner={owner})"
+        )
+        self.terms_id = terms_id
+        self.owner = owner
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "address"], data)
+        return cls(TermsId(values[0]), Address(values[1]))
 
 
 class TransferNotExact(SuiteError):
@@ -1924,14 +2243,14 @@ class WindowIsOver(SuiteError):
 
 
 class WindowOutOfBounds(SuiteError):
-    """A reveal or dispute window is too short or too long."""
+    """A window is shorter or longer than agreements may have (seconds)."""
 
     code = "WindowOutOfBounds"
     SIGNATURE = "WindowOutOfBounds(uint256,uint256,uint256)"
 
     def __init__(self, window: int, minimum: int, maximum: int) -> None:
         super().__init__(
-            f"A reveal or dispute window is too short or too long: WindowOutOfBounds(window={window}, minimum={minimum}, maximum={maximum})"
+            f"A window is shorter or longer than agreements may have (seconds): WindowOutOfBounds(window={window}, minimum={minimum}, maximum={maximum})"
         )
         self.window = window
         self.minimum = minimum
@@ -2049,18 +2368,24 @@ class ZeroRefund(SuiteError):
 
 
 ERRORS: dict[bytes, type[SuiteError]] = {
+    bytes.fromhex("af6756c5"): AccessKeyInvalid,
     bytes.fromhex("9996b315"): AddressEmptyCode,
     bytes.fromhex("1f08c7c5"): AmountTooHigh,
     bytes.fromhex("59b2e80f"): AuthorizationLengthInvalid,
+    bytes.fromhex("d169e817"): AwardTooHigh,
     bytes.fromhex("3f3fbcfa"): BatchLengthsDiffer,
     bytes.fromhex("0c686e97"): BatchTokenDiffers,
     bytes.fromhex("0e02217f"): BatchedCallFailed,
     bytes.fromhex("74053310"): BuyerInvalid,
     bytes.fromhex("1e241418"): BuyerNotInAudience,
+    bytes.fromhex("495b8baf"): CallerNotArbiter,
     bytes.fromhex("f69f0fbd"): CallerNotHolder,
+    bytes.fromhex("163678e9"): CallerNotOwner,
+    bytes.fromhex("15611fed"): CallerNotRenter,
     bytes.fromhex("90b7b433"): CallerNotSeller,
     bytes.fromhex("7d8242b6"): ClaimExceedsBalance,
     bytes.fromhex("f1789775"): ClaimExceedsCeiling,
+    bytes.fromhex("410107b3"): ClaimOutOfBounds,
     bytes.fromhex("56a11f0c"): ContentKeyInvalid,
     bytes.fromhex("7e7aa10e"): CreditTooLow,
     bytes.fromhex("eb43592c"): DepositCollectionFailed,
@@ -2098,6 +2423,7 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("c2e5347d"): EmptyBatch,
     bytes.fromhex("d6bda275"): FailedCall,
     bytes.fromhex("1409d09b"): FraudNotShown,
+    bytes.fromhex("da64306c"): GraceTooLong,
     bytes.fromhex("23c06f49"): HolderHasNoToken,
     bytes.fromhex("cf479181"): InsufficientBalance,
     bytes.fromhex("752d88c0"): InvalidAccountNonce,
@@ -2128,6 +2454,10 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("3ee5aeb5"): ReentrancyGuardReentrantCall,
     bytes.fromhex("17de099e"): RelayNested,
     bytes.fromhex("1539e0eb"): ReleasedKeyInvalid,
+    bytes.fromhex("725dc57d"): RentalNotActive,
+    bytes.fromhex("0845d506"): RentalNotOpen,
+    bytes.fromhex("fc97940c"): RentalStateInvalid,
+    bytes.fromhex("d4fb774d"): RenterInvalid,
     bytes.fromhex("96152021"): ResaleIsTaken,
     bytes.fromhex("7f57ad3d"): ResaleOfOtherOffer,
     bytes.fromhex("21ad74ec"): RoyaltyTooHigh,
@@ -2142,10 +2472,15 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("68f59338"): SignedCallSignatureInvalid,
     bytes.fromhex("61530819"): SignerAlreadyUsed,
     bytes.fromhex("27f91753"): SignerNotCurrent,
+    bytes.fromhex("5e9a310c"): SignerNotPinned,
     bytes.fromhex("337c590b"): SignerNotSupported,
+    bytes.fromhex("e2cdc162"): SlotInvalid,
+    bytes.fromhex("27bb9ce5"): StatementNotSigned,
+    bytes.fromhex("b07eba11"): StatementOfOtherTerms,
     bytes.fromhex("305a27a9"): StringTooLong,
     bytes.fromhex("e44792f1"): SummaryLengthInvalid,
     bytes.fromhex("c6856ada"): SupplyExhausted,
+    bytes.fromhex("dea75c69"): TermsNotSigned,
     bytes.fromhex("47745797"): TransferNotExact,
     bytes.fromhex("f0b75076"): VaultTooLow,
     bytes.fromhex("056d8538"): WindowIsOpen,

@@ -72,6 +72,7 @@ _SUITE: Final[dict[str, tuple[str, ...]]] = {
     "DataMarket": (),
     "PaymentChannels": ("P256Verifier",),
     "ERC3009DepositCollector": ("PaymentChannels",),
+    "DepositEscrow": ("P256Verifier",),
     "DevDollar": (),
 }
 """Contract → whose addresses its constructor takes, in the order of deployment."""
@@ -113,6 +114,7 @@ class Addresses:
     data_market: Address
     payment_channels: Address
     deposit_collector: Address
+    deposit_escrow: Address
     dev_dollar: Address
 
     @classmethod
@@ -126,6 +128,7 @@ class Addresses:
             data_market=by_name["DataMarket"],
             payment_channels=by_name["PaymentChannels"],
             deposit_collector=by_name["ERC3009DepositCollector"],
+            deposit_escrow=by_name["DepositEscrow"],
             dev_dollar=by_name["DevDollar"],
         )
 

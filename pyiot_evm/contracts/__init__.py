@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyiot_evm.contracts.data_market import DataMarket
+    from pyiot_evm.contracts.deposit_escrow import DepositEscrow
     from pyiot_evm.contracts.dev_dollar import DevDollar
     from pyiot_evm.contracts.device_registry import DeviceRegistry
     from pyiot_evm.contracts.erc20 import Erc20
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pyiot_evm.contracts.signed_reading_rule import SignedReadingRule
 __all__ = [
     "DataMarket",
+    "DepositEscrow",
     "DevDollar",
     "DeviceRegistry",
     "ERC3009DepositCollector",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 _HOMES = {
     "DataMarket": "data_market",
+    "DepositEscrow": "deposit_escrow",
     "DevDollar": "dev_dollar",
     "DeviceRegistry": "device_registry",
     "ERC3009DepositCollector": "erc3009_deposit_collector",

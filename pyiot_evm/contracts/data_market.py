@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyiot_evm.chain.binding import event_values, make_call
 from pyiot_evm.chain.contract_errors import OrderState
-from pyiot_evm.contracts.shared import EIP712DomainChanged, NonceCancelled, NonceUsed, SignedCall
+from pyiot_evm.contracts.shared import Credited, EIP712DomainChanged, NonceCancelled, NonceUsed, SignedCall, Withdrawn
 from pyiot_evm.types import Address, Bytes32, DeviceId, OfferId, OrderId, ResaleId, SaleId
 
 if TYPE_CHECKING:
@@ -288,24 +288,6 @@ class BondLocked:
 
 
 @dataclass(frozen=True, slots=True)
-class Credited:
-    """A settled sale's price and bond, a royalty, or a refund was credited."""
-
-    TOPIC: ClassVar[Bytes32] = Bytes32("0x4e45da441832cf53bdaa69235704fc0575e68210f459ee1562911024b12967d5")
-    TOPIC_COUNT: ClassVar[int] = 3
-    account: Address
-    token: Address
-    amount: int
-    log: Log
-
-    @classmethod
-    def from_log(cls, log: Log) -> Credited:
-        """Decode one log entry of this event."""
-        topics, data = event_values(log, ["address", "address"], ["uint256"])
-        return cls(Address(topics[0]), Address(topics[1]), data[0], log)
-
-
-@dataclass(frozen=True, slots=True)
 class Deposited:
     """`account` paid into its credit."""
 
@@ -554,25 +536,6 @@ class URI:
         """Decode one log entry of this event."""
         topics, data = event_values(log, ["uint256"], ["string"])
         return cls(data[0], topics[0], log)
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """`account` paid `to` out of its credit."""
-
-    TOPIC: ClassVar[Bytes32] = Bytes32("0x889d364b5102aee044ff370e2e6a836584e5618a16dce4f5b191459cf3903e58")
-    TOPIC_COUNT: ClassVar[int] = 3
-    account: Address
-    token: Address
-    amount: int
-    to: Address
-    log: Log
-
-    @classmethod
-    def from_log(cls, log: Log) -> Withdrawn:
-        """Decode one log entry of this event."""
-        topics, data = event_values(log, ["address", "address"], ["uint256", "address"])
-        return cls(Address(topics[0]), Address(topics[1]), data[0], Address(data[1]), log)
 
 
 @dataclass(frozen=True, slots=True)

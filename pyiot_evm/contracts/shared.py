@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from pyiot_evm.chain.calls import Log
 
-__all__ = ["Approval", "EIP712DomainChanged", "NonceCancelled", "NonceUsed", "SignedCall", "Transfer"]
+__all__ = [
+    "Approval",
+    "Credited",
+    "EIP712DomainChanged",
+    "NonceCancelled",
+    "NonceUsed",
+    "SignedCall",
+    "Transfer",
+    "Withdrawn",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,24 @@ class SignedCall:
     def from_abi(cls, values: Sequence[Any]) -> SignedCall:
         """Read the tuple that the ABI codec gives."""
         return cls(Address(values[0]), values[1], values[2], values[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """An account was paid: the amount is in its credit."""
+
+    TOPIC: ClassVar[Bytes32] = Bytes32("0x4e45da441832cf53bdaa69235704fc0575e68210f459ee1562911024b12967d5")
+    TOPIC_COUNT: ClassVar[int] = 3
+    account: Address
+    token: Address
+    amount: int
+    log: Log
+
+    @classmethod
+    def from_log(cls, log: Log) -> Credited:
+        """Decode one log entry of this event."""
+        topics, data = event_values(log, ["address", "address"], ["uint256"])
+        return cls(Address(topics[0]), Address(topics[1]), data[0], log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +118,25 @@ class NonceUsed:
         """Decode one log entry of this event."""
         topics, data = event_values(log, ["address"], ["uint256"])
         return cls(Address(topics[0]), data[0], log)
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """An account took money out of its credit."""
+
+    TOPIC: ClassVar[Bytes32] = Bytes32("0x889d364b5102aee044ff370e2e6a836584e5618a16dce4f5b191459cf3903e58")
+    TOPIC_COUNT: ClassVar[int] = 3
+    account: Address
+    token: Address
+    amount: int
+    to: Address
+    log: Log
+
+    @classmethod
+    def from_log(cls, log: Log) -> Withdrawn:
+        """Decode one log entry of this event."""
+        topics, data = event_values(log, ["address", "address"], ["uint256", "address"])
+        return cls(Address(topics[0]), Address(topics[1]), data[0], Address(data[1]), log)
 
 
 @dataclass(frozen=True, slots=True)

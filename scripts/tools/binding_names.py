@@ -16,10 +16,14 @@ RETRYABLE = {
 """Errors after which the same call may succeed later → what to do."""
 
 _IDS = {"device": "DeviceId", "deviceId": "DeviceId", "offerId": "OfferId", "orderId": "OrderId"} | {
+    "rentalId": "RentalId",
     "resaleId": "ResaleId",
     "saleId": "SaleId",
+    "termsId": "TermsId",
 }
-_PLAIN_IDS = {"offer": "OfferId", "order": "OrderId", "resale": "ResaleId", "device": "DeviceId", "sale": "SaleId"}
+_PLAIN_IDS = {"offer": "OfferId", "order": "OrderId", "resale": "ResaleId", "device": "DeviceId", "sale": "SaleId"} | {
+    "rental": "RentalId"
+}
 
 
 _ASCII = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "\N{MINUS SIGN}": "-", "\N{EN DASH}": "-"})

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -30,6 +31,7 @@ OPENZEPPELIN = "@openzeppelin/contracts"
 # The contracts that a chain gets, and the outside interfaces that the SDK speaks.
 SUITE = (
     "DataMarket",
+    "DepositEscrow",
     "DeviceRegistry",
     "DevDollar",
     "ERC3009DepositCollector",
@@ -40,6 +42,8 @@ SUITE = (
 # What only a devnet gets, at addresses that its users have written down.
 DEVNET = ("Multicall3",)
 INTERFACES = ("IERC1271", "IERC20Metadata")
+NODE_ID = re.compile(r"\)\d+(?=_)")
+"""The compiler's number of a struct or enum in a type's name; it changes with every file beside it."""
 
 
 def compiler_settings() -> dict[str, Any]:
@@ -134,10 +138,18 @@ def artifact_of(name: str, unit: str, contract: dict[str, Any]) -> dict[str, Any
         "abi": contract["abi"],
         "bytecode": "0x" + evm["bytecode"]["object"],
         "deployedBytecode": "0x" + evm["deployedBytecode"]["object"],
-        "immutableReferences": evm["deployedBytecode"].get("immutableReferences", {}),
+        "immutableReferences": numbered(evm["deployedBytecode"].get("immutableReferences", {})),
         "natspec": {"devdoc": contract.get("devdoc", {}), "userdoc": contract.get("userdoc", {})},
-        "storageLayout": [{k: s[k] for k in ("label", "slot", "offset", "type")} for s in layout.get("storage", [])],
+        "storageLayout": [
+            {"label": s["label"], "slot": s["slot"], "offset": s["offset"], "type": NODE_ID.sub(")", s["type"])}
+            for s in layout.get("storage", [])
+        ],
     }
+
+
+def numbered(references: dict[str, list[dict[str, int]]]) -> dict[str, list[dict[str, int]]]:
+    """Number immutables by their place in the code: the compiler's own numbers change with every file beside it."""
+    return {str(number): places for number, places in enumerate(sorted(references.values(), key=str))}
 
 
 def render(artifact: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import { DataMarketKit, DataSet } from "./DataMarketKit.sol";
 import { vm } from "./TestBase.sol";
 import { IERC20Errors } from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import { ERC3009 } from "@openzeppelin/contracts/token/ERC20/extensions/draft-ERC3009.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { IRelayed } from "contracts/interfaces/IRelayed.sol";
 import { DataMarket } from "contracts/market/DataMarket.sol";
@@ -324,7 +325,7 @@ contract DataMarketAttacksTest is DataMarketKit {
             uint256 releasedKey = releasedKeyOf(order, 1);
             vm.warp(now_);
             bool isOver = now_ >= deadline;
-            if (!isOver) vm.expectRevert(abi.encodeWithSelector(IDataMarket.WindowIsOpen.selector, deadline, now_));
+            if (!isOver) vm.expectRevert(abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, deadline, now_));
             vm.prank(stranger);
             market.refund(order);
             if (isOver) {

@@ -5,6 +5,8 @@ import { DataMarketKit } from "./DataMarketKit.sol";
 import { vm } from "./TestBase.sol";
 import { IERC20Errors } from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 import { ERC3009 } from "@openzeppelin/contracts/token/ERC20/extensions/draft-ERC3009.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { ContractWallet } from "contracts/mocks/ContractWallet.sol";
 
@@ -172,15 +174,13 @@ contract DataMarketBuyTest is DataMarketKit {
         listed(offer);
         fundBond(seller, 69_999);
         _assertRefused(
-            offer,
-            "",
-            abi.encodeWithSelector(IDataMarket.CreditTooLow.selector, seller, address(dollar), 69_999, 70_000)
+            offer, "", abi.encodeWithSelector(ICredits.CreditTooLow.selector, seller, address(dollar), 69_999, 70_000)
         );
     }
 
     function test_buy__when_mask_is_zero__reverts() public {
         IDataMarket.Offer memory offer = listed(blobOffer());
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.MaskIsZero.selector));
+        vm.expectRevert(abi.encodeWithSelector(IAgreements.MaskIsZero.selector));
         vm.prank(buyer);
         market.buy(offer, "", address(0), 1, 2);
     }
@@ -257,7 +257,7 @@ contract DataMarketBuyTest is DataMarketKit {
         IDataMarket.Order memory order = orderOf(listed(blobOffer()), buyer, 1);
         uint256[3] memory lengths = [uint256(0), 64, 66];
         for (uint256 i = 0; i < 3; ++i) {
-            vm.expectRevert(abi.encodeWithSelector(IDataMarket.AuthorizationLengthInvalid.selector, lengths[i], 65));
+            vm.expectRevert(abi.encodeWithSelector(IAgreements.AuthorizationLengthInvalid.selector, lengths[i], 65));
             payWithAuthorization(order, new bytes(lengths[i]));
         }
     }

@@ -4,6 +4,8 @@ pragma solidity 0.8.36;
 import { DataMarketKit } from "./DataMarketKit.sol";
 import { vm } from "./TestBase.sol";
 import { IERC1155 } from "@openzeppelin/contracts/token/ERC1155/IERC1155.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 
 /// @title DataMarketDeliverTest
@@ -77,7 +79,7 @@ contract DataMarketDeliverTest is DataMarketKit {
         uint256 deadline = START + REVEAL_WINDOW;
         uint256 releasedKey = releasedKeyOf(order, 1);
         vm.warp(deadline);
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.WindowIsOver.selector, deadline, deadline));
+        vm.expectRevert(abi.encodeWithSelector(IAgreements.WindowIsOver.selector, deadline, deadline));
         vm.prank(seller);
         market.reveal(order, releasedKey);
 
@@ -107,7 +109,7 @@ contract DataMarketDeliverTest is DataMarketKit {
         vm.expectEmit(address(market));
         emit IERC1155.TransferSingle(stranger, address(0), buyer, uint256(market.offerId(offer)), 1);
         vm.expectEmit(address(market));
-        emit IDataMarket.Credited(seller, address(dollar), PRICE + 70_000);
+        emit ICredits.Credited(seller, address(dollar), PRICE + 70_000);
         vm.prank(stranger);
         market.settle(offer, rowsOf(order));
 

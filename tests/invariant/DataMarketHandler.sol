@@ -3,6 +3,8 @@ pragma solidity 0.8.36;
 
 import { DataMarketKit, DataSet } from "./DataMarketKit.sol";
 import { Attempts, vm } from "./TestBase.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { DevDollar } from "contracts/mocks/DevDollar.sol";
 
@@ -253,8 +255,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
         }
         uint256 credit = creditModel[offer.seller][offer.token];
         if (credit < offer.bond) {
-            return
-                abi.encodeWithSelector(IDataMarket.CreditTooLow.selector, offer.seller, offer.token, credit, offer.bond);
+            return abi.encodeWithSelector(ICredits.CreditTooLow.selector, offer.seller, offer.token, credit, offer.bond);
         }
         return "";
     }
@@ -494,7 +495,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
         else amount = bound(amount, 0, credit) / 2;
         bytes memory problem;
         if (amount > credit) {
-            problem = abi.encodeWithSelector(IDataMarket.CreditTooLow.selector, account, token, credit, amount);
+            problem = abi.encodeWithSelector(ICredits.CreditTooLow.selector, account, token, credit, amount);
         }
         bytes memory call = abi.encodeCall(market.withdraw, (token, amount, actor(to)));
         (bool ok,) = attempt(account, address(market), call, problem);
@@ -681,10 +682,10 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     }
 
     function _windowIsOver(uint256 deadline) private view returns (bytes memory) {
-        return abi.encodeWithSelector(IDataMarket.WindowIsOver.selector, deadline, block.timestamp);
+        return abi.encodeWithSelector(IAgreements.WindowIsOver.selector, deadline, block.timestamp);
     }
 
     function _windowIsOpen(uint256 deadline) private view returns (bytes memory) {
-        return abi.encodeWithSelector(IDataMarket.WindowIsOpen.selector, deadline, block.timestamp);
+        return abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, deadline, block.timestamp);
     }
 }

@@ -5,6 +5,7 @@ import { DataMarketKit, DataSet } from "./DataMarketKit.sol";
 import { vm } from "./TestBase.sol";
 import { IERC1155 } from "@openzeppelin/contracts/token/ERC1155/IERC1155.sol";
 import { ReentrancyGuardTransient } from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { IRelayed } from "contracts/interfaces/IRelayed.sol";
 import { HookToken } from "contracts/mocks/HookToken.sol";
@@ -323,7 +324,7 @@ contract DataMarketHostileTest is DataMarketKit {
         IDataMarket.Order memory order = paid(blobOffer());
         (IRelayed.SignedCall memory request, bytes memory signature) =
             _signedCall(BUYER_SECRET, 1, abi.encodeCall(market.refund, (order)));
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.WindowIsOpen.selector, START + REVEAL_WINDOW, START));
+        vm.expectRevert(abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, START + REVEAL_WINDOW, START));
         market.relay(request, signature);
         assertFalse(market.isNonceUsed(buyer, 1), "nonce");
 
@@ -356,7 +357,7 @@ contract DataMarketHostileTest is DataMarketKit {
         // withheld beyond its deadline, a reveal is worthless; and a seller can take a signed refund back in time
         vm.warp(START + REVEAL_WINDOW);
         vm.expectRevert(
-            abi.encodeWithSelector(IDataMarket.WindowIsOver.selector, START + REVEAL_WINDOW, START + REVEAL_WINDOW)
+            abi.encodeWithSelector(IAgreements.WindowIsOver.selector, START + REVEAL_WINDOW, START + REVEAL_WINDOW)
         );
         market.relay(reveal, revealSignature);
         vm.prank(seller);

@@ -8,6 +8,7 @@ import { IERC1155 } from "@openzeppelin/contracts/token/ERC1155/IERC1155.sol";
 import { IERC1155MetadataURI } from "@openzeppelin/contracts/token/ERC1155/extensions/IERC1155MetadataURI.sol";
 import { SafeERC20 } from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import { IERC165 } from "@openzeppelin/contracts/utils/introspection/IERC165.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { ExactTransfer } from "contracts/libraries/ExactTransfer.sol";
 import { BlockingToken } from "contracts/mocks/BlockingToken.sol";
@@ -52,7 +53,7 @@ contract DataMarketMoneyTest is DataMarketKit {
     function test_withdraw__when_credit_suffices__pays_out() public {
         fundBond(seller, 10);
         vm.expectEmit(address(market));
-        emit IDataMarket.Withdrawn(seller, address(dollar), 4, stranger);
+        emit ICredits.Withdrawn(seller, address(dollar), 4, stranger);
         vm.prank(seller);
         market.withdraw(address(dollar), 4, stranger);
         assertCredit(seller, 6);
@@ -64,7 +65,7 @@ contract DataMarketMoneyTest is DataMarketKit {
         fundBond(seller, 10);
         address[2] memory nobody = [address(0), address(market)];
         for (uint256 i = 0; i < 2; ++i) {
-            vm.expectRevert(abi.encodeWithSelector(IDataMarket.RecipientInvalid.selector, nobody[i]));
+            vm.expectRevert(abi.encodeWithSelector(ICredits.RecipientInvalid.selector, nobody[i]));
             vm.prank(seller);
             market.withdraw(address(dollar), 1, nobody[i]);
         }
@@ -73,7 +74,7 @@ contract DataMarketMoneyTest is DataMarketKit {
     function test_withdraw__when_credit_is_short__reverts() public {
         fundBond(seller, 10);
         fundBond(buyer, 10);
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.CreditTooLow.selector, seller, address(dollar), 10, 11));
+        vm.expectRevert(abi.encodeWithSelector(ICredits.CreditTooLow.selector, seller, address(dollar), 10, 11));
         vm.prank(seller);
         market.withdraw(address(dollar), 11, seller);
     }
@@ -86,9 +87,7 @@ contract DataMarketMoneyTest is DataMarketKit {
         paid(offer);
         address[2] memory parties = [seller, buyer];
         for (uint256 i = 0; i < 2; ++i) {
-            vm.expectRevert(
-                abi.encodeWithSelector(IDataMarket.CreditTooLow.selector, parties[i], address(dollar), 0, 1)
-            );
+            vm.expectRevert(abi.encodeWithSelector(ICredits.CreditTooLow.selector, parties[i], address(dollar), 0, 1));
             vm.prank(parties[i]);
             market.withdraw(address(dollar), 1, parties[i]);
         }

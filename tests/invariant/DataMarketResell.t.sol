@@ -4,6 +4,8 @@ pragma solidity 0.8.36;
 import { DataMarketKit, DataSet } from "./DataMarketKit.sol";
 import { vm } from "./TestBase.sol";
 import { IERC1155 } from "@openzeppelin/contracts/token/ERC1155/IERC1155.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 
 /// @title DataMarketResellTest
@@ -209,7 +211,7 @@ contract DataMarketResellTest is DataMarketKit {
 
     function test_buyResale__when_mask_is_zero__reverts() public {
         (IDataMarket.Offer memory offer, IDataMarket.Resale memory resale) = _listedResale();
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.MaskIsZero.selector));
+        vm.expectRevert(abi.encodeWithSelector(IAgreements.MaskIsZero.selector));
         vm.prank(third);
         market.buyResale(offer, resale, "", address(0), 1, 2);
     }
@@ -257,9 +259,9 @@ contract DataMarketResellTest is DataMarketKit {
         vm.expectEmit(address(market));
         emit IDataMarket.OrderSettled(market.orderId(order));
         vm.expectEmit(address(market));
-        emit IDataMarket.Credited(seller, address(dollar), ROYALTY);
+        emit ICredits.Credited(seller, address(dollar), ROYALTY);
         vm.expectEmit(address(market));
-        emit IDataMarket.Credited(buyer, address(dollar), RESALE_PRICE - ROYALTY);
+        emit ICredits.Credited(buyer, address(dollar), RESALE_PRICE - ROYALTY);
         vm.expectEmit(address(market));
         emit IERC1155.TransferSingle(stranger, address(market), third, uint256(order.resale.offerId), 1);
         vm.prank(stranger);
@@ -318,7 +320,7 @@ contract DataMarketResellTest is DataMarketKit {
         deliver(order, 2);
         uint256 deadline = START + DISPUTE_WINDOW;
         vm.warp(deadline - 1);
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.WindowIsOpen.selector, deadline, deadline - 1));
+        vm.expectRevert(abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, deadline, deadline - 1));
         vm.prank(buyer);
         market.settleResale(order.offer, order.resale, rowOf(order));
         vm.prank(third);
@@ -354,7 +356,7 @@ contract DataMarketResellTest is DataMarketKit {
 
     function test_refund__when_resale_is_not_the_sellers_to_give_back__reverts() public {
         IDataMarket.Order memory order = resold(blobOffer());
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.WindowIsOpen.selector, START + REVEAL_WINDOW, START));
+        vm.expectRevert(abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, START + REVEAL_WINDOW, START));
         vm.prank(seller);
         market.refund(order);
         vm.warp(START + REVEAL_WINDOW);

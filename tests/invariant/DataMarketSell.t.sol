@@ -3,6 +3,7 @@ pragma solidity 0.8.36;
 
 import { DataMarketKit } from "./DataMarketKit.sol";
 import { vm } from "./TestBase.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 
 /// @title DataMarketSellTest
@@ -134,7 +135,7 @@ contract DataMarketSellTest is DataMarketKit {
     function test_list__when_key_is_no_point_of_the_curve__reverts() public {
         IDataMarket.Offer memory offer = blobOffer();
         offer.keyY ^= 1;
-        _assertInvalid(offer, abi.encodeWithSelector(IDataMarket.PublicKeyInvalid.selector, offer.keyX, offer.keyY));
+        _assertInvalid(offer, abi.encodeWithSelector(IAgreements.PublicKeyInvalid.selector, offer.keyX, offer.keyY));
     }
 
     /// @dev y = 1 is a point's; y = 1 + p would be the same point.
@@ -142,7 +143,7 @@ contract DataMarketSellTest is DataMarketKit {
         IDataMarket.Offer memory offer = blobOffer();
         offer.keyX = 0x1FE1E5EF3FCEB5C135AB7741333CE5A6E80D68167653F6B2B24BCBCFAAAFF507;
         offer.keyY = 1 + P;
-        _assertInvalid(offer, abi.encodeWithSelector(IDataMarket.PublicKeyInvalid.selector, offer.keyX, offer.keyY));
+        _assertInvalid(offer, abi.encodeWithSelector(IAgreements.PublicKeyInvalid.selector, offer.keyX, offer.keyY));
         offer.keyY = 1;
         listed(offer);
     }
@@ -161,7 +162,7 @@ contract DataMarketSellTest is DataMarketKit {
         uint32[2] memory good = [uint32(5 minutes), uint32(30 days)];
         for (uint256 i = 0; i < 2; ++i) {
             bytes memory problem =
-                abi.encodeWithSelector(IDataMarket.WindowOutOfBounds.selector, bad[i], 5 minutes, 30 days);
+                abi.encodeWithSelector(IAgreements.WindowOutOfBounds.selector, bad[i], 5 minutes, 30 days);
             (offer.revealWindow, offer.disputeWindow) = (bad[i], good[i]);
             _assertInvalid(offer, problem);
             (offer.revealWindow, offer.disputeWindow) = (good[i], bad[i]);

@@ -3,6 +3,8 @@ pragma solidity 0.8.36;
 
 import { DataMarketKit, DataSet } from "./DataMarketKit.sol";
 import { vm } from "./TestBase.sol";
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
+import { ICredits } from "contracts/interfaces/ICredits.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 
 /// @title DataMarketUndoTest
@@ -20,9 +22,9 @@ contract DataMarketUndoTest is DataMarketKit {
         vm.expectEmit(address(market));
         emit IDataMarket.OrderRefunded(id);
         vm.expectEmit(address(market));
-        emit IDataMarket.Credited(seller, address(dollar), BOND);
+        emit ICredits.Credited(seller, address(dollar), BOND);
         vm.expectEmit(address(market));
-        emit IDataMarket.Credited(buyer, address(dollar), PRICE);
+        emit ICredits.Credited(buyer, address(dollar), PRICE);
         vm.prank(stranger);
         market.refund(order);
 
@@ -65,7 +67,7 @@ contract DataMarketUndoTest is DataMarketKit {
         vm.warp(deadline - 1);
         address[2] memory others = [buyer, stranger];
         for (uint256 i = 0; i < 2; ++i) {
-            vm.expectRevert(abi.encodeWithSelector(IDataMarket.WindowIsOpen.selector, deadline, deadline - 1));
+            vm.expectRevert(abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, deadline, deadline - 1));
             vm.prank(others[i]);
             market.refund(order);
         }
@@ -96,7 +98,7 @@ contract DataMarketUndoTest is DataMarketKit {
         vm.expectEmit(address(market));
         emit IDataMarket.OrderDisputed(id, 2);
         vm.expectEmit(address(market));
-        emit IDataMarket.Credited(buyer, address(dollar), PRICE + BOND);
+        emit ICredits.Credited(buyer, address(dollar), PRICE + BOND);
         vm.prank(stranger);
         market.dispute(order, disclosureOf(set, 2));
 
@@ -143,7 +145,7 @@ contract DataMarketUndoTest is DataMarketKit {
         IDataMarket.Order memory order = revealed(offerOf(set));
         uint256 deadline = START + DISPUTE_WINDOW;
         vm.warp(deadline);
-        vm.expectRevert(abi.encodeWithSelector(IDataMarket.WindowIsOver.selector, deadline, deadline));
+        vm.expectRevert(abi.encodeWithSelector(IAgreements.WindowIsOver.selector, deadline, deadline));
         market.dispute(order, disclosureOf(set, 0));
 
         vm.warp(deadline - 1);

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.36;
+
+import { IAgreements } from "contracts/interfaces/IAgreements.sol";
+import { IDepositEscrow } from "contracts/interfaces/IDepositEscrow.sol";
+import { KeyRelease } from "contracts/libraries/KeyRelease.sol";
+
+/// @title RentalTerms
+/// @notice Hashes what owners and devices sign about a rental as EIP-712 structs, checks the bounds that all terms keep,
+/// and knows what a rental costs.
+/// @dev INVARIANTS. No rental exists whose terms `requireValid` would refuse: they are checked when it is opened.
+library RentalTerms {
+    uint256 internal constant MIN_WINDOW = 10 minutes;
+    uint256 internal constant MAX_WINDOW = 30 days;
+    uint256 internal constant MAX_GRACE = 1 days;
+    uint256 internal constant MAX_AHEAD = 400 days;
+    uint256 internal constant CHECK_OUT_GRACE = 1 days;
+
+    bytes32 private constant TERMS_TYPEHASH = keccak256(
+        "Terms(address owner,address token,uint96 fee,uint96 rate,uint96 meterCap,uint96 deposit,bytes32 device,"
+        "bytes32 signerHash,address arbiter,uint256 keyX,uint256 keyY,uint40 start,uint40 end,uint32 grace,"
+        "uint32 claimWindow,uint32 replyWindow,uint32 rulingWindow,bytes32 terms,uint256 salt)"
+    );
+    bytes32 private constant CHECK_IN_TYPEHASH = keccak256("CheckIn(bytes32 termsId,uint40 time,bytes32 condition)");
+    bytes32 private constant CHECK_OUT_TYPEHASH =
+        keccak256("CheckOut(bytes32 termsId,uint40 time,uint64 units,bytes32 condition)");
+
+    /// @notice EIP-712 `hashStruct` of terms, whose fields are one word each.
+    function hash(IDepositEscrow.Terms calldata terms) internal pure returns (bytes32) {
+        return keccak256(abi.encode(TERMS_TYPEHASH, terms));
+    }
+
+    /// @notice EIP-712 `hashStruct` of a check-in.
+    function hash(IDepositEscrow.CheckIn calldata statement) internal pure returns (bytes32) {
+        return keccak256(abi.encode(CHECK_IN_TYPEHASH, statement));
+    }
+
+    /// @notice EIP-712 `hashStruct` of a check-out.
+    function hash(IDepositEscrow.CheckOut calldata statement) internal pure returns (bytes32) {
+        return keccak256(abi.encode(CHECK_OUT_TYPEHASH, statement));
+    }
+
+    /// @notice Reverts unless the rental can run fairly: its slot, grace and windows are within bounds, and its access key
+    /// can be released.
+    function requireValid(IDepositEscrow.Terms calldata terms) internal view {
+        require(
+            terms.start < terms.end && terms.end <= block.timestamp + MAX_AHEAD,
+            IDepositEscrow.SlotInvalid(terms.start, terms.end, block.timestamp + MAX_AHEAD)
+        );
+        require(terms.grace <= MAX_GRACE, IDepositEscrow.GraceTooLong(terms.grace, MAX_GRACE));
+        _requireWindow(terms.claimWindow);
+        _requireWindow(terms.replyWindow);
+        _requireWindow(terms.rulingWindow);
+        require(KeyRelease.isPublicKey(terms.keyX, terms.keyY), IAgreements.PublicKeyInvalid(terms.keyX, terms.keyY));
+    }
+
+    /// @notice What the renter pays when the rental is opened.
+    function priceOf(IDepositEscrow.Terms calldata terms) internal pure returns (uint104) {
+        return uint104(terms.fee) + terms.meterCap + terms.deposit;
+    }
+
+    /// @notice What `units` of metered use cost, at most the cap. The product has at most 160 bits.
+    function meteredOf(IDepositEscrow.Terms calldata terms, uint64 units) internal pure returns (uint256) {
+        uint256 cost = uint256(terms.rate) * units;
+        return cost < terms.meterCap ? cost : terms.meterCap;
+    }
+
+    /// @notice The last moment before which the owner can hand over.
+    function handOverDeadline(IDepositEscrow.Terms calldata terms) internal pure returns (uint40) {
+        uint40 latest = terms.start + terms.grace;
+        return latest < terms.end ? latest : terms.end;
+    }
+
+    /// @notice The last moment before which a check-out is taken.
+    function checkOutDeadline(IDepositEscrow.Terms calldata terms) internal pure returns (uint40) {
+        return terms.end + uint40(CHECK_OUT_GRACE);
+    }
+
+    function _requireWindow(uint256 window) private pure {
+        require(
+            MIN_WINDOW <= window && window <= MAX_WINDOW, IAgreements.WindowOutOfBounds(window, MIN_WINDOW, MAX_WINDOW)
+        );
+    }
+}
