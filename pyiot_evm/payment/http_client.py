@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.exceptions import BudgetError, ConfigurationError, InputError, TransportError
 from pyiot_evm.market.locks import file_lock
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.facade import Payments
 
 __all__ = ["Bought", "HttpPayer"]
+
+_LEAST_FACTOR: Final = 3
+"""x402's client pays in for no fewer payments at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class HttpPayer:
     def _client(self) -> Any:
         from x402 import x402ClientSync  # noqa: PLC0415 - the extra `gateway`
         from x402.mechanisms.evm.batch_settlement.client import (  # noqa: PLC0415
+            BatchSettlementDepositPolicy,
             BatchSettlementEvmScheme,
             BatchSettlementEvmSchemeOptions,
         )
@@ -101,7 +105,12 @@ class HttpPayer:
         asset: Any = {"network": network, "asset": str(chain.token), "max_amount_per_payment": str(self._most)}
         client.set_spend_controls({"allowed_assets": [asset]})
         if self._scheme != "exact":
-            options = BatchSettlementEvmSchemeOptions(storage=_ClientStorage(self._payments))
+            factor = max(self._payments.paying.deposit_factor, _LEAST_FACTOR)
+            options = BatchSettlementEvmSchemeOptions(
+                BatchSettlementDepositPolicy(factor),
+                deposit_strategy=lambda asked: str(max(factor * int(asked.request_amount), int(asked.deposit_amount))),
+                storage=_ClientStorage(self._payments),
+            )
             client.register(network, BatchSettlementEvmScheme(signer, options))
         if self._scheme != "batch-settlement":
             client.register(network, ExactEvmScheme(signer))

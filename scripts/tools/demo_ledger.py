@@ -8,26 +8,30 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+import pyiot_evm
 from pyiot_evm.chain.artifacts import load_artifact
 from pyiot_evm.chain.deployment import plan
 from pyiot_evm.cli.output import table
 from pyiot_evm.hashing import keccak256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyiot_evm import Chain
 
-__all__ = ["Ledger", "NotAsSaidError", "Step", "Transaction"]
+__all__ = ["SAMPLE", "Act", "Ledger", "NotAsSaidError", "Progress", "Step", "Transaction", "print_sum", "write"]
+
+SAMPLE = Path(pyiot_evm.__file__).parent / "samples" / "occupancy_6005.csv"
 
 _GWEI = 10**9
 _ETHER = 18
 _WIDTH = 79
+_TICK, _LINE_EVERY, _BAR = 0.1, 5.0, 24
 
 
 class NotAsSaidError(Exception):
@@ -58,15 +62,34 @@ class Step:
         return sum(item.gas for item in self.transactions)
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A part of the story that stands for itself, on a devnet of its own.
+
+    Attributes:
+        number: Its place, from 1.
+        title: One line.
+        tell: Tells it into a ledger, with a folder for its files.
+    """
+
+    number: int
+    title: str
+    tell: Callable[[Ledger, Path], None]
+
+
 class Ledger:
     """Times the steps, reads their transactions from the blocks, and tells what happened.
 
     Args:
+        act: The act that is told.
         gas_price: Wei for a unit of gas, for the costs that are shown.
     """
 
-    def __init__(self, *, gas_price: int) -> None:
+    def __init__(self, act: Act, *, gas_price: int) -> None:
+        self.act = act
         self.steps: list[Step] = []
+        self.figures: dict[str, float] = {}
+        self._notes: list[str] = []
         self._gas_price = gas_price
         self._names = _function_names()
         self._chain: Chain | None = None
@@ -126,41 +149,111 @@ class Ledger:
             print(f"    ✓ {fact}")
         sys.stdout.flush()
 
+    @property
+    def gas(self) -> int:
+        """What all steps used."""
+        return sum(step.gas for step in self.steps)
+
+    @property
+    def seconds(self) -> float:
+        """What all steps took."""
+        return sum(step.seconds for step in self.steps)
+
+    def say(self, text: str) -> None:
+        """Keep a line for below the table."""
+        self._notes.append(text)
+
     def print_table(self) -> None:
-        """Print all steps with gas, cost and seconds."""
-        price = Decimal(self._gas_price) / _GWEI
+        """Print all steps with gas, cost and seconds, and the figures below."""
         rows = [
-            [
-                f"{number:2}",
-                step.name,
-                f"{step.gas:,}" if step.gas else "-",
-                self._cost(step.gas),
-                f"{step.seconds:.2f}",
-            ]
+            [f"{number:2}", step.name, *self._row(step.gas, step.seconds)]
             for number, step in enumerate(self.steps, start=1)
         ]
-        total = sum(step.gas for step in self.steps)
-        rows.append(["", "total", f"{total:,}", self._cost(total), f"{sum(step.seconds for step in self.steps):.2f}"])
-        headings = ["", "STEP", "GAS", f"ETH AT {price:f} GWEI", "SECONDS"]
+        rows.append(["", "total", *self.totals()])
         print()
-        for line in table(rows, headings, width=_WIDTH):
+        for line in table(rows, ["", "STEP", *_headings(self._gas_price)], width=_WIDTH):
             typer.echo(line)
+        if self._notes:
+            print()
+        for text in self._notes:
+            print(f"    {text}")
+
+    def totals(self) -> list[str]:
+        """Return gas, cost and seconds of the act, for a table."""
+        return self._row(self.gas, self.seconds)
+
+    def _row(self, gas: int, seconds: float) -> list[str]:
+        return [f"{gas:,}" if gas else "-", self._cost(gas), f"{seconds:.2f}"]
 
     def _cost(self, gas: int) -> str:
         return f"{Decimal(gas * self._gas_price).scaleb(-_ETHER):.6f}" if gas else "-"
 
-    def write(self, path: Path, *, ok: bool, problem: str) -> None:
-        """Write everything as one JSON document."""
+    def document(self) -> dict[str, Any]:
+        """Return everything as one JSON object."""
         steps = [{**asdict(step), "gas": step.gas, "cost_wei": step.gas * self._gas_price} for step in self.steps]
-        document = {
-            "ok": ok,
-            "problem": problem,
-            "gas_price_wei": self._gas_price,
-            "gas": sum(step.gas for step in self.steps),
-            "seconds": round(sum(step.seconds for step in self.steps), 3),
+        seconds = round(self.seconds, 3)
+        return {"act": self.act.number, "title": self.act.title, "gas": self.gas, "seconds": seconds} | {
             "steps": steps,
+            "figures": self.figures,
         }
-        path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def print_sum(ledgers: Sequence[Ledger], gas_price: int) -> None:
+    """Print the closing table: every act, and all of them."""
+    whole = Ledger(Act(0, "total", lambda _ledger, _folder: None), gas_price=gas_price)
+    whole.steps = [step for ledger in ledgers for step in ledger.steps]
+    rows = [[str(one.act.number or ""), one.act.title, str(len(one.steps)), *one.totals()] for one in (*ledgers, whole)]
+    print()
+    for line in table(rows, ["", "ACT", "STEPS", *_headings(gas_price)], width=_WIDTH):
+        typer.echo(line)
+
+
+def write(path: Path, ledgers: Sequence[Ledger], *, gas_price: int, problem: str) -> None:
+    """Write all acts as one JSON document."""
+    document = {
+        "ok": not problem,
+        "problem": problem,
+        "gas_price_wei": gas_price,
+        "gas": sum(ledger.gas for ledger in ledgers),
+        "seconds": round(sum(ledger.seconds for ledger in ledgers), 3),
+        "acts": [ledger.document() for ledger in ledgers],
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _headings(gas_price: int) -> list[str]:
+    return ["GAS", f"ETH AT {Decimal(gas_price) / _GWEI:f} GWEI", "SECONDS"]
+
+
+class Progress:
+    """Shows how far a task has come: a bar that moves on a terminal, a line now and then elsewhere.
+
+    Args:
+        total: How many there are.
+        what: What they are called.
+    """
+
+    def __init__(self, total: int, what: str) -> None:
+        self._total = total
+        self._what = what
+        self._started = self._told = time.monotonic()
+
+    def show(self, done: int) -> None:
+        """Show that this many are done."""
+        now, on_terminal = time.monotonic(), sys.stdout.isatty()
+        if done < self._total and now - self._told < (_TICK if on_terminal else _LINE_EVERY):
+            return
+        self._told = now
+        each_second = done / max(now - self._started, 1e-9)
+        text = f"{done:>7,} of {self._total:,} {self._what}, {each_second:,.0f} a second"
+        if not on_terminal:
+            print(text, flush=True)
+            return
+        left = f", {(self._total - done) / each_second:.0f} s left" if done < self._total else ""
+        bar = "█" * (_BAR * done // self._total)
+        print(f"\r  [{bar:<{_BAR}}] {text.strip()}{left}".ljust(_WIDTH), end="", flush=True)
+        if done >= self._total:
+            print()
 
 
 def _merged(found: list[Transaction]) -> list[tuple[str, int]]:

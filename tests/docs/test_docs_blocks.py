@@ -3,7 +3,8 @@
 - ``console``: lines that begin with ``$`` run in one bash session per page, in a folder of its own, with a home of its
   own; the lines below them are compared with the output. ``…`` stands for anything on one line, a line that is only
   ``…`` for any number of lines. A command that fails must be followed by a line ``[exit N]``.
-  ``$ scripts/NAME`` runs at the root of the tree; only ``scripts/test``, which runs these tests, is not started again.
+  ``$ scripts/NAME`` runs at the root of the tree, ``scripts/demo`` with few payments; only ``scripts/test``, which runs
+  these tests, is not started again.
 - ``python``: runs as a program in the same folder and home, and must not fail.
 - ``json``, ``toml``, ``ini``: must parse.
 - ``text``: pictures and forms; the only kind that nothing checks. ``solidity`` must be part of a source file.
@@ -134,7 +135,7 @@ def run_script(command: str) -> tuple[list[str], int]:
     assert os.access(ROOT / name, os.X_OK), f"{name} is no script"
     if name == "scripts/test":
         return [], 0
-    environment = os.environ | {"PYIOT_SETUP_DONE": "1", "NO_COLOR": "1"}
+    environment = os.environ | {"PYIOT_SETUP_DONE": "1", "NO_COLOR": "1", "PYIOT_DEMO_PAYMENTS": "20"}
     done = subprocess.run(
         [ROOT / name, *words],
         cwd=ROOT,

@@ -1,6 +1,6 @@
 """The demo comes out as said, quickly, and says so when it does not."""
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -8,45 +8,93 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "scripts" / "tools" / "demo.py"
+TOOLS = Path(__file__).resolve().parents[2] / "scripts" / "tools"
+DEMO = TOOLS / "demo.py"
+PAYMENTS = 40
 
 
-def test_demo__when_run__comes_out_as_said_in_under_30_seconds(tmp_path):
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Run the whole demo once, with fewer payments."""
+    folder = tmp_path_factory.mktemp("demo")
     done = subprocess.run(
-        [sys.executable, DEMO, "--folder", tmp_path, "--json", "demo.json", "--gas-price", "2.5"],
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, DEMO, "--folder", folder, "--json", "demo.json", "--gas-price", "2.5",
+         "--payments", str(PAYMENTS)],
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "every step came out as said" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    told = json.loads((tmp_path / "demo.json").read_text())
-    assert told["ok"] is True
-    assert told["seconds"] < 30
-    assert told["gas_price_wei"] == 2_500_000_000
-    assert len(told["steps"]) == 14
-    assert all(step["facts"] and all(step["facts"].values()) for step in told["steps"][:3])
-    dispute = told["steps"][10]
+    return done.stdout, json.loads((folder / "demo.json").read_text())
+
+
+def test_demo__when_run__comes_out_as_said_in_under_30_seconds_an_act(told):
+    text, document = told
+    assert "every step came out as said" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert document["ok"] is True
+    assert document["gas_price_wei"] == 2_500_000_000
+    assert [(act["act"], len(act["steps"])) for act in document["acts"]] == [(1, 14), (2, 10)]
+    for act in document["acts"]:
+        assert act["seconds"] < 30
+        assert all(step["facts"] and all(step["facts"].values()) for step in act["steps"])
+        assert sum(step["gas"] for step in act["steps"]) == act["gas"]
+    assert sum(act["gas"] for act in document["acts"]) == document["gas"]
+
+
+def test_first_act__when_told__disputes_in_one_transaction_and_says_what_it_cost(told):
+    dispute = told[1]["acts"][0]["steps"][10]
     assert [item["function"] for item in dispute["transactions"]] == ["DataMarket.dispute"]
     assert dispute["cost_wei"] == dispute["gas"] * 2_500_000_000 > 0
-    assert sum(step["gas"] for step in told["steps"]) == told["gas"]
+
+
+def test_second_act__when_told__pays_for_every_reading_in_three_transactions(told):
+    act = told[1]["acts"][1]
+    sent = [item["function"] for step in act["steps"] for item in step["transactions"]]
+    assert [name.partition(".")[2] for name in sent if name.startswith("PaymentChannels.")] == [
+        "deposit", "claimAvailable", "settle",
+    ]  # fmt: skip
+    figures = act["figures"]
+    assert figures["payments"] == PAYMENTS
+    assert figures["payments_each_second"] > 0
+    assert figures["gas_a_payment"] == pytest.approx(figures["gas_of_payments"] / PAYMENTS, abs=0.1)
+    assert figures["gas_a_payment"] < figures["gas_by_transfer"] < figures["gas_by_exact"]
 
 
 @pytest.fixture
 def demo(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("pyiot_demo", DEMO)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "pyiot_demo", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", ["demo", "--folder", str(tmp_path), "--json", "demo.json"])
-    return module
+    """The demo's program, to be run in this process and spoilt."""
+    monkeypatch.syspath_prepend(TOOLS)
+    for name in ("demo", "demo_ledger", "demo_payments", "demo_sale"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def run(number):
+        argv = ["demo", "--folder", str(tmp_path), "--json", "demo.json", "--act", str(number), "--payments", "10"]
+        monkeypatch.setattr(sys, "argv", argv)
+        code = importlib.import_module("demo").main()
+        return code, json.loads((tmp_path / "demo.json").read_text())
+
+    return run
 
 
-def test_demo__when_the_forger_does_not_forge__says_which_step_differs_and_exits_1(demo, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(demo, "FORGERY", 0)
-    assert demo.main() == 1
+def test_demo__when_the_forger_does_not_forge__says_which_step_differs_and_exits_1(demo, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.import_module("demo_sale"), "FORGERY", 0)
+    code, document = demo(1)
+    assert code == 1
     assert "FAILED  buyer finds that row, disputes: not so: row 1,234 was named" in capsys.readouterr().out
-    told = json.loads((tmp_path / "demo.json").read_text())
-    assert told["ok"] is False
-    assert "row 1,234" in told["problem"]
-    assert len(told["steps"]) == 10, "the steps that came out as said are told"
+    assert document["ok"] is False
+    assert "row 1,234" in document["problem"]
+    assert [len(act["steps"]) for act in document["acts"]] == [10], "the steps that came out as said are told"
+
+
+def test_demo__when_the_gateway_asks_more_than_was_said__says_so_and_exits_1(demo, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("demo_payments"), "TERMS", 'price_row = "0.0002"')
+    code, document = demo(2)
+    assert code == 1
+    assert document["ok"] is False
+    assert document["problem"]
+    assert [len(act["steps"]) for act in document["acts"]] == [4]
+
+
+def test_demo__when_there_is_no_such_act__names_those_that_there_are(demo, capsys):
+    with pytest.raises(SystemExit):
+        demo(9)
+    assert "there is no act 9, only 1, 2" in capsys.readouterr().err
