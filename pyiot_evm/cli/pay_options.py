@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.budgets import Budget, Spending
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.records import PayeeChannel, PayerChannel
+    from pyiot_evm.payment.vault import Moved
     from pyiot_evm.payment.vouchers import ChannelId
 
-__all__ = ["Amount", "ChannelRef", "Payee", "budgets", "nouns"]
+__all__ = ["Amount", "ChannelRef", "Payee", "budgets", "nouns", "vaults"]
 
 nouns = typer.Typer(cls=HelpfulGroup, help="Pay and be paid by the reading, through channels.", no_args_is_help=True)
 budgets = typer.Typer(cls=HelpfulGroup, help="Limit what a name may spend.", no_args_is_help=True)
+vaults = typer.Typer(cls=HelpfulGroup, help="Keep money from which many channels are filled.", no_args_is_help=True)
 nouns.add_typer(budgets, name="budget")
+nouns.add_typer(vaults, name="vault")
 
 Payee = Annotated[str, typer.Argument(metavar="PAYEE", help="An account's address, or a name of this home.")]
 Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Whole tokens, e.g. 0.001.")]
@@ -35,8 +38,19 @@ def payments_of(session: Session, name: str) -> Payments:
 
 
 def payee_address(session: Session, text: str) -> Address:
-    """Read who is paid: an address, or a name of this home."""
-    return session.keyring.entry(text).address if text in session.keyring else Address(text)
+    """Read who is paid: an address, or a name of this home.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if text in session.keyring:
+        return session.keyring.entry(text).address
+    try:
+        return Address(text)
+    except InputError as error:
+        raise InputError(
+            f"{text!r} is no name of this home and no address", hint="`pyiot key list` shows the names"
+        ) from error
 
 
 def channel_id(payments: Payments, text: str) -> ChannelId:
@@ -78,6 +92,33 @@ def payee_row(session: Session, channel: PayeeChannel) -> dict[str, Any]:
         "promised": money(session, channel.charged, channel.config.token),
         "claimed": money(session, channel.claimed, channel.config.token),
     }
+
+
+def moved_row(session: Session, moved: Moved) -> dict[str, Any]:
+    """Return what is shown of a movement of a vault's money."""
+    return {
+        "moved": money(session, moved.amount),
+        "vault": money(session, moved.credit),
+        "transaction": moved.transaction,
+    }
+
+
+def funding(session: Session, parts: list[str]) -> dict[Address, int]:
+    """Read who gets how much: ``PAYEE=AMOUNT`` each.
+
+    Raises:
+        InputError: One of them is not of this form, or a payee is there twice.
+    """
+    amounts: dict[Address, int] = {}
+    for part in parts:
+        who, found, text = part.partition("=")
+        if not found:
+            raise InputError(f"not PAYEE=AMOUNT: {part!r}", hint="e.g. sensor=1.00")
+        payee = payee_address(session, who)
+        if payee in amounts:
+            raise InputError(f"{who} is there twice")
+        amounts[payee] = session.chain.token_info().to_units(text)
+    return amounts
 
 
 def money(session: Session, units: int, token: Address | None = None) -> str:

@@ -16,13 +16,15 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pyiot_evm.chain.deployment import X402_CHANNELS, X402_COLLECTOR
+from pyiot_evm.exceptions import ConfigurationError
 from pyiot_evm.payment.budgets import Budget, Budgets, Spending
 from pyiot_evm.payment.payee import Claim, Payee, Watchtower
 from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy
 from pyiot_evm.payment.payer import Payer, PayerPolicy, SentPayment
 from pyiot_evm.payment.payer_book import PayerBook
+from pyiot_evm.payment.places import Place, additions_place, scheme_place
 from pyiot_evm.payment.store import PaymentStore
+from pyiot_evm.payment.vault import Vault
 
 if TYPE_CHECKING:
     from pyiot_evm.chain import Account, Chain
@@ -77,31 +79,69 @@ class Payments:
         return Budgets(self.store)
 
     @cached_property
-    def _contracts(self) -> tuple[Address, Address]:
-        """Channels and collector: those that x402's clients know, where there are such, else the suite's own."""
-        if self.chain.code_at(X402_CHANNELS):
-            return X402_CHANNELS, X402_COLLECTOR
-        return self.chain.addresses.payment_channels, self.chain.addresses.deposit_collector
+    def additions(self) -> Place:
+        """Where the vault, `claimAvailable` and locked vouchers are: not at x402's address where the code is x402's.
+
+        Raises:
+            ConfigurationError: The suite is not deployed on this chain.
+        """
+        return additions_place(self.chain)
 
     @cached_property
     def payer(self) -> Payer:
-        """The paying side."""
-        channels, collector = self._contracts
+        """The paying side, where x402's clients pay."""
+        return self._payer_at(scheme_place(self.chain))
+
+    @cached_property
+    def payee(self) -> Payee:
+        """The receiving side, where x402's clients pay."""
+        return self._payee_at(self.payer.contract.address)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Money that is paid in once, and from which one transaction fills many channels.
+
+        Raises:
+            ConfigurationError: The suite is not deployed on this chain.
+        """
+        return Vault(self._own_payer(), self.store)
+
+    @property
+    def payees(self) -> list[Payee]:
+        """The receiving side at each contract: x402's, and the suite's own where that is another one."""
+        return [self.payee] if self._second is None else [self.payee, self._second[1]]
+
+    @cached_property
+    def _second(self) -> tuple[Payer, Payee] | None:
+        """Both sides at the suite's own contract, where x402's address has other code; ``None`` where it has not."""
+        try:
+            place = self.additions
+        except ConfigurationError:  # a chain with x402's contracts alone
+            return None
+        if place.channels == self.payer.contract.address:
+            return None
+        return self._payer_at(place), self._payee_at(place.channels)
+
+    def _own_payer(self) -> Payer:
+        if self.additions.channels == self.payer.contract.address:
+            return self.payer
+        second = self._second
+        return self.payer if second is None else second[0]
+
+    def _payer_at(self, place: Place) -> Payer:
         return Payer(
             chain=self.chain,
             account=self.account,
             signer=self.signer,
             book=PayerBook(self.store, self.address, self.budgets),
-            contract=channels,
-            collector=collector,
+            contract=place.channels,
+            collector=place.collector,
             policy=self.paying,
         )
 
-    @cached_property
-    def payee(self) -> Payee:
-        """The receiving side."""
+    def _payee_at(self, contract: Address) -> Payee:
         book = PayeeBook(self.store, self.address, self.receiving)
-        return Payee(chain=self.chain, account=self.account, book=book, contract=self._contracts[0])
+        return Payee(chain=self.chain, account=self.account, book=book, contract=contract)
 
     @property
     def address(self) -> Address:
@@ -111,8 +151,18 @@ class Payments:
     # Pay
 
     def pay(self, payee: Address, amount: int, *, token: Address | None = None, key: str | None = None) -> SentPayment:
-        """Pay through a channel, which is opened and filled as needed; see :meth:`Payer.pay`."""
-        return self.payer.pay(payee, amount, token=token or self.chain.token, key=key)
+        """Pay through a channel, which is opened and filled as needed; see :meth:`Payer.pay`.
+
+        A channel that the vault filled is used as far as it goes, wherever the vault is.
+        """
+        coin = token or self.chain.token
+        payer = self.payer
+        if self._second is not None:
+            own = self._second[0]
+            filled = own.book.open_channel(payee, coin, own.contract.address)
+            if filled is not None and filled.available >= amount:
+                payer = own
+        return payer.pay(payee, amount, token=coin, key=key)
 
     def open(self, payee: Address, amount: int, *, token: Address | None = None) -> PayerChannel:
         """Pay into the channel to a payee."""
@@ -120,7 +170,21 @@ class Payments:
 
     def close(self, channel_id: bytes) -> PayerChannel:
         """Leave a channel; see :meth:`Payer.close`."""
-        return self.payer.close(channel_id)
+        return self._payer_of(channel_id).close(channel_id)
+
+    def sync(self, channel_id: bytes) -> PayerChannel:
+        """Take over what the chain has of a channel that is paid through."""
+        return self._payer_of(channel_id).sync(channel_id)
+
+    def withdrawable_at(self, channel: PayerChannel) -> int:
+        """Return when an announced withdrawal can be taken, Unix seconds of chain time; 0 when none is."""
+        return self._payer_of(channel.channel_id).withdrawable_at(channel)
+
+    def _payer_of(self, channel_id: bytes) -> Payer:
+        contract = self.payer.book.channel(channel_id).domain.contract
+        if self._second is not None and self._second[0].contract.address == contract:
+            return self._second[0]
+        return self.payer
 
     def set_budget(self, budget: Budget | None, *, token: Address | None = None) -> None:
         """Set what this account may spend; ``None`` takes the budget away."""
@@ -138,26 +202,53 @@ class Payments:
 
     def accept(self, voucher: SignedVoucher, price: int = 0) -> PayeeChannel:
         """Take a voucher and charge what is delivered for it; see :meth:`Payee.accept`."""
-        return self.payee.accept(voucher, price)
+        return self._payee_of(voucher).accept(voucher, price)
 
     def collect(self, voucher: SignedVoucher) -> PayeeChannel:
         """Take a voucher for what was delivered already: all of it is charged."""
-        taken = self.payee.accept(voucher)
-        return self.payee.accept(voucher, taken.ceiling - taken.charged)
+        payee = self._payee_of(voucher)
+        taken = payee.accept(voucher)
+        return payee.accept(voucher, taken.ceiling - taken.charged)
 
     def claim(self) -> list[Claim]:
         """Claim all that was charged."""
-        self.payee.follow()
-        return self.payee.claim()
+        claims = []
+        for payee in self.payees:
+            payee.follow()
+            claims += payee.claim()
+        return claims
 
     def settle(self, token: Address | None = None) -> TransactionHash | None:
-        """Have what was claimed paid out."""
-        return self.payee.settle(token or self.chain.token)
+        """Have what was claimed paid out; ``None`` where there is nothing, the last transaction where there are two."""
+        sent = [payee.settle(token or self.chain.token) for payee in self.payees]
+        return next((transaction for transaction in reversed(sent) if transaction is not None), None)
+
+    def unsettled(self, token: Address | None = None) -> int:
+        """Return what was claimed and not paid out yet, base units."""
+        return sum(payee.unsettled(token or self.chain.token) for payee in self.payees)
 
     def watchtower(self, *, every: float = 5.0) -> Watchtower:
         """Return a watchtower for this account's channels; start it, and close it."""
-        return Watchtower(self.payee, every=every)
+        return Watchtower(self.payees, every=every)
+
+    def _payee_of(self, voucher: SignedVoucher) -> Payee:
+        """Return the side at the voucher's contract; x402's refuses what is of neither."""
+        return next((payee for payee in self.payees if payee.domain == voucher.domain), self.payee)
+
+    # Both
 
     def channels(self) -> tuple[list[PayerChannel], list[PayeeChannel]]:
         """Return the channels that this account pays through, and those that it is paid through."""
         return self.payer.book.channels(), self.payee.book.channels()
+
+    def rebuild(self) -> tuple[list[PayerChannel], list[PayeeChannel]]:
+        """Find this account's channels on the chain and write down what the books lack.
+
+        What was signed and not claimed only the counterparty knows: see :meth:`Payer.adopt` before paying through a
+        channel again; as a payee, the payers' next vouchers bring it back.
+        """
+        for payer in [self.payer] if self._second is None else [self.payer, self._second[0]]:
+            payer.rebuild()
+        for payee in self.payees:
+            payee.rebuild()
+        return self.channels()

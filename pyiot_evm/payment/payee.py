@@ -7,12 +7,13 @@ channel are claimed at once when its payer announces a withdrawal.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pyiot_evm.chain.artifacts import load_artifact
 from pyiot_evm.chain.logs import LogFollower
 from pyiot_evm.contracts.payment_channels import (
     ChannelCreated,
@@ -25,6 +26,7 @@ from pyiot_evm.contracts.payment_channels import (
 from pyiot_evm.exceptions import PyIotEvmError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.payee_book import ChannelRefusedError
+from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.records import PayeeChannel
 from pyiot_evm.payment.vouchers import ChannelDomain
 
@@ -202,10 +204,10 @@ class Payee:
         gained = [after[channel.channel_id] - channel.claimed for channel in channels]
         return Claim(receipt.hash, sum(gained), sum(1 for amount in gained if amount), receipt.gas_used)
 
-    @property
+    @cached_property
     def _is_ours(self) -> bool:
         """Whether this suite's contract stands there; x402's own lacks what the suite adds."""
-        return load_artifact("PaymentChannels").matches(self.chain.code_at(self.contract.address))
+        return is_ours(self.chain, self.contract.address)
 
     def _sync(self, channels: Sequence[PayeeChannel]) -> list[PayeeChannel]:
         """Read channels as they stood once confirmed; a withdrawal counts from its first sight."""
@@ -230,15 +232,15 @@ class Payee:
 
 
 class Watchtower:
-    """Tends a payee in the background until it is closed.
+    """Tends a payee's channels in the background until it is closed.
 
     Args:
-        payee: Whose channels.
+        payees: The payee, at each contract where it has channels.
         every: Seconds between two looks at the chain.
     """
 
-    def __init__(self, payee: Payee, *, every: float = 5.0) -> None:
-        self._payee = payee
+    def __init__(self, payees: Sequence[Payee], *, every: float = 5.0) -> None:
+        self._payees = payees
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pyiot watchtower", daemon=True)
@@ -255,8 +257,13 @@ class Watchtower:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
-            try:
-                for claim in self._payee.tend():
-                    _log.info("claimed %d from %d channels", claim.amount, claim.channels)
-            except PyIotEvmError as error:
-                _log.warning("the watchtower will try again: %s", error)
+            for payee in self._payees:
+                self._tend(payee)
+
+    @staticmethod
+    def _tend(payee: Payee) -> None:
+        try:
+            for claim in payee.tend():
+                _log.info("claimed %d from %d channels", claim.amount, claim.channels)
+        except (PyIotEvmError, sqlite3.Error, OSError) as error:
+            _log.warning("the watchtower will try again: %s", error)

@@ -109,7 +109,7 @@ class Payer:
         if (known := self.book.payment(name)) is not None:
             return self._sent(self.book.reserve(known.channel_id, amount, name))
         for _ in range(_TRIES):
-            channel = self._channel_to(payee, token)
+            channel = self.channel_to(payee, token)
             try:
                 return self._sent(self.book.reserve(channel.channel_id, amount, name))
             except DepositNeeded:
@@ -118,8 +118,24 @@ class Payer:
 
     def open(self, payee: Address, amount: int, *, token: Address) -> PayerChannel:
         """Pay into the channel to a payee; the first time this opens it."""
-        channel = self._channel_to(payee, token)
+        channel = self.channel_to(payee, token)
         return self.deposit(channel, amount)
+
+    def channel_to(self, payee: Address, token: Address) -> PayerChannel:
+        """Return the channel to a payee; it is written down, and holds nothing, where there was none."""
+        known = self.book.open_channel(payee, token, self.contract.address)
+        if known is not None:
+            return known
+        number = sum(1 for c in self.book.channels() if (c.config.receiver, c.config.token) == (payee, token))
+        config = channel_config(
+            self.signer,
+            payee,
+            token=token,
+            payer=self.account.address,
+            withdraw_delay=self.policy.withdraw_delay,
+            salt=number.to_bytes(32, "big"),
+        )
+        return self.sync(self.book.add(self.domain, config).channel_id)
 
     def deposit(self, channel: PayerChannel, amount: int) -> PayerChannel:
         """Pay into a channel; a deposit that a crash interrupted is finished instead, and counts as this one.
@@ -192,21 +208,6 @@ class Payer:
         return sign_voucher(self.signer, channel.domain, channel.config, ceiling, lock=lock)
 
     # Below
-
-    def _channel_to(self, payee: Address, token: Address) -> PayerChannel:
-        known = self.book.open_channel(payee, token, self.contract.address)
-        if known is not None:
-            return known
-        number = sum(1 for c in self.book.channels() if (c.config.receiver, c.config.token) == (payee, token))
-        config = channel_config(
-            self.signer,
-            payee,
-            token=token,
-            payer=self.account.address,
-            withdraw_delay=self.policy.withdraw_delay,
-            salt=number.to_bytes(32, "big"),
-        )
-        return self.sync(self.book.add(self.domain, config).channel_id)
 
     def _sent(self, payment: Payment) -> SentPayment:
         channel = self.book.channel(payment.channel_id)

@@ -39,6 +39,11 @@ CREATE TABLE IF NOT EXISTS deposits (
   channel_id TEXT NOT NULL, number INTEGER NOT NULL, amount TEXT NOT NULL, valid_before INTEGER NOT NULL,
   done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (channel_id, number)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS vault_moves (
+  account TEXT NOT NULL, contract TEXT NOT NULL, token TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL,
+  amount TEXT NOT NULL, parts TEXT NOT NULL, key TEXT, state TEXT NOT NULL, hash TEXT NOT NULL,
+  PRIMARY KEY (account, contract, token, number), UNIQUE (account, contract, key)
+) STRICT;
 CREATE TABLE IF NOT EXISTS payee_channels (
   channel_id TEXT PRIMARY KEY, chain_id INTEGER NOT NULL, contract TEXT NOT NULL, payee TEXT NOT NULL,
   token TEXT NOT NULL, config TEXT NOT NULL, balance TEXT NOT NULL DEFAULT '0', claimed TEXT NOT NULL DEFAULT '0',

@@ -21,6 +21,7 @@ from pyiot_evm.chain.transaction_journal import TransactionJournal
 from pyiot_evm.home import LIGHT, Home
 from pyiot_evm.payment.payee_book import VoucherRefusedError
 from pyiot_evm.payment.store import PaymentStore
+from pyiot_evm.types import Address
 
 PASSPHRASE = "a passphrase of the tests"
 SENDING = "eth_sendRawTransaction"
@@ -130,12 +131,28 @@ def payer_leaves(chain, points):
     return {"pending": pending(payer, channel_id), "closing": payer.payments.payer.book.channel(channel_id).closing}
 
 
+def vault_dies(chain, points):
+    """Money goes into the vault, into two channels by one transaction, and out again: each once."""
+    payer, payee = Machine.open(chain, "payer"), Machine.open(chain, "payee")
+    vault, other = payer.payments.vault, Address(b"\x55" * 20)
+    with points.counted():
+        vault.deposit(50_000, key="in")
+        vault.fund({payee.address: 10_000, other: 5_000}, key="both")
+        vault.withdraw(20_000, key="out")
+    sent = payer.pay(payee.address, "0.01", key="all")
+    payee.payments.collect(sent.voucher)
+    payee.payments.claim()
+    payee.payments.settle()
+    payer.payments.sync(sent.payment.channel_id)
+    return ending(chain, payer, payee) | {"vault": vault.credit()}
+
+
 def pending(payer, channel_id):
     side = payer.payments.payer
     return side.chain.call(side.contract.pending_withdrawals(channel_id)).amount
 
 
-STORIES = {"payer": payer_dies, "payee": payee_dies, "leaving": payer_leaves}
+STORIES = {"vault": vault_dies, "payer": payer_dies, "payee": payee_dies, "leaving": payer_leaves}
 
 
 class Stage:

@@ -1,0 +1,205 @@
+"""Channels, vouchers and budgets: the commands of ``pyiot pay`` but the vault's."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pyiot_evm.cli import pay_options as shared
+from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
+from pyiot_evm.cli.pay_options import Amount, ChannelRef, Payee, budgets, nouns
+from pyiot_evm.cli.session import Session
+
+__all__: list[str] = []
+
+_COLUMNS = {"id": "CHANNEL", "role": "ROLE", "state": "STATE", "with": "WITH"} | {
+    "balance": "BALANCE", "promised": "PROMISED", "claimed": "CLAIMED",
+}  # fmt: skip
+Limit = str | None
+
+
+@command(nouns, "open", CHAIN, TOKEN, SENDS, KEYS)
+def open_(session: Session, *, payee: Payee, amount: Amount, name: As) -> None:
+    """Pay AMOUNT into the channel to PAYEE; the first time this opens it.
+
+    What is not promised to the payee by vouchers comes back with `pyiot pay close`.
+
+    Example:
+        pyiot pay open sensor 1.00 --as buyer
+    """
+    units = session.chain.token_info().to_units(amount)
+    channel = shared.payments_of(session, name).open(shared.payee_address(session, payee), units)
+    session.output.show(shared.payer_row(session, channel))
+
+
+@command(nouns, "send", CHAIN, TOKEN, SENDS, KEYS)
+def send(
+    session: Session,
+    *,
+    payee: Payee,
+    amount: Amount,
+    name: As,
+    key: Annotated[str | None, typer.Option(metavar="TEXT", help="Names the payment: sent once, ever.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the voucher here.")] = None,
+) -> None:
+    """Pay AMOUNT to PAYEE: open the channel, fill it and sign a voucher, as is needed.
+
+    The voucher is for the sum of all payments so far. Hand it to the payee, who takes it with `pyiot pay claim`.
+
+    Example:
+        pyiot pay send sensor 0.001 --as buyer --out voucher.json
+    """
+    payments = shared.payments_of(session, name)
+    units = session.chain.token_info().to_units(amount)
+    sent = payments.pay(shared.payee_address(session, payee), units, key=key)
+    voucher = sent.voucher.encode()
+    if out is not None:
+        out.write_text(voucher + "\n")
+    shown = {"channel": sent.payment.channel_id, "paid": shared.money(session, units), "voucher": voucher}
+    session.output.show(shown | {"total": shared.money(session, sent.payment.ceiling)})
+
+
+@command(nouns, "claim", CHAIN, TOKEN, SENDS, KEYS)
+def claim(
+    session: Session,
+    *,
+    name: As,
+    voucher: Annotated[Path | None, typer.Argument(metavar="[VOUCHER]", help="A voucher to take first.")] = None,
+) -> None:
+    """Claim what NAME was paid by vouchers; with a file, take that voucher first.
+
+    A claim books the money to NAME; `pyiot pay settle` has it paid out, one transfer for any number of claims.
+
+    Example:
+        pyiot pay claim voucher.json --as sensor
+    """
+    from pyiot_evm.payment.vouchers import SignedVoucher  # noqa: PLC0415 - not for `--help`
+
+    payments = shared.payments_of(session, name)
+    if voucher is not None:
+        payments.collect(SignedVoucher.decode(voucher.read_text().strip()))
+    claims = payments.claim()
+    total = shared.money(session, sum(item.amount for item in claims))
+    shown = [str(item.transaction) for item in claims]
+    session.output.show({"claimed": total, "channels": sum(c.channels for c in claims), "transactions": shown})
+
+
+@command(nouns, "settle", CHAIN, TOKEN, SENDS, KEYS)
+def settle(session: Session, *, name: As) -> None:
+    """Have everything that was claimed for NAME paid out.
+
+    Example:
+        pyiot pay settle --as sensor
+    """
+    payments = shared.payments_of(session, name)
+    unsettled = payments.unsettled()
+    session.output.show({"settled": shared.money(session, unsettled), "transaction": payments.settle()})
+
+
+@command(nouns, "close", CHAIN, TOKEN, SENDS, KEYS)
+def close(session: Session, *, channel: ChannelRef, name: As) -> None:
+    """Leave a channel: announce it, and after the delay take back what was not promised.
+
+    The first time this announces the withdrawal, and the payee has the channel's delay to claim; run it again then.
+
+    Example:
+        pyiot pay close 0x3fa9c1d2 --as buyer
+    """
+    payments = shared.payments_of(session, name)
+    closed = payments.close(shared.channel_id(payments, channel))
+    due = payments.withdrawable_at(closed)
+    session.output.show(shared.payer_row(session, closed) | {"withdrawable_at": due or None})
+
+
+@command(nouns, "list", CHAIN, TOKEN, KEYS)
+def list_(session: Session, *, name: As) -> None:
+    """List the channels that NAME pays through, and those that it is paid through.
+
+    Example:
+        pyiot pay list --as buyer
+    """
+    paying, paid = shared.payments_of(session, name).channels()
+    rows = [shared.payer_row(session, c) for c in paying] + [shared.payee_row(session, c) for c in paid]
+    session.output.show_rows("channels", rows, _COLUMNS, f"{name} has no channels")
+
+
+@command(nouns, "show", CHAIN, TOKEN, KEYS)
+def show(session: Session, *, channel: ChannelRef, name: As) -> None:
+    """Show a channel as the chain has it now, and its terms.
+
+    Example:
+        pyiot pay show 0x3fa9c1d2 --as buyer
+    """
+    from pyiot_evm.payment.records import config_fields  # noqa: PLC0415 - not for `--help`
+
+    payments = shared.payments_of(session, name)
+    wanted = shared.channel_id(payments, channel)
+    known = payments.payee.book.channel(wanted)
+    row = shared.payee_row(session, known) if known else shared.payer_row(session, payments.sync(wanted))
+    config = known.config if known else payments.payer.book.channel(wanted).config
+    session.output.show(row | {"terms": config_fields(config)})
+
+
+@command(nouns, "get", CHAIN, TOKEN, KEYS)
+def get(
+    session: Session,
+    *,
+    url: Annotated[str, typer.Argument(metavar="URL", help="What to buy: any x402 server.")],
+    name: As,
+    most: Annotated[str, typer.Option("--max", metavar="AMOUNT", help="Pay at most this, whole tokens.")],
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the answer here.")] = None,
+    scheme: Annotated[str | None, typer.Option(metavar="SCHEME", help="exact or batch-settlement.")] = None,
+) -> None:
+    """Get a URL, and pay for it what its server asks, up to --max and inside NAME's budget.
+
+    Example:
+        pyiot pay get http://127.0.0.1:8402/v1/devices --as buyer --max 0.01
+    """
+    from pyiot_evm.payment.http_client import HttpPayer  # noqa: PLC0415 - not for `--help`
+
+    payer = HttpPayer(shared.payments_of(session, name), scheme=scheme)
+    bought = payer.get(url, most=session.chain.token_info().to_units(most))
+    text = bought.body.decode(errors="replace")
+    if out is not None:
+        out.write_bytes(bought.body)
+    document = {"status": bought.status, "paid": shared.money(session, bought.paid), "body": text}
+    session.output.say(f"paid {document['paid']}, status {bought.status}")
+    session.output.show(document, *([f"written to {out}"] if out else text.splitlines()))
+
+
+@command(budgets, "set", CHAIN, TOKEN, KEYS)
+def set_(
+    session: Session,
+    *,
+    name: As,
+    each_payment: Annotated[Limit, typer.Option(metavar="AMOUNT", help="What one payment may be.")] = None,
+    each_period: Annotated[Limit, typer.Option(metavar="AMOUNT", help="What a period's may be in all.")] = None,
+    period: Annotated[int, typer.Option(metavar="HOURS", min=1, help="A period's length.")] = 24,
+    each_payee: Annotated[Limit, typer.Option(metavar="AMOUNT", help="What one payee may get in all.")] = None,
+    payee: Annotated[list[str] | None, typer.Option(metavar="PAYEE", help="Only these may be paid.")] = None,
+    ends_at: Annotated[int, typer.Option(metavar="TIME", min=0, help="Unix seconds; 0 for never.")] = 0,
+) -> None:
+    """Set what NAME may spend; this replaces its limits, and what was spent stays counted.
+
+    Example:
+        pyiot pay budget set --as buyer --each-payment 0.01 --each-period 1.00
+    """
+    from pyiot_evm.payment.budgets import HOUR, Budget  # noqa: PLC0415 - not for `--help`
+
+    info = session.chain.token_info()
+    limits = [None if text is None else info.to_units(text) for text in (each_payment, each_period, each_payee)]
+    only = tuple(shared.payee_address(session, text) for text in payee or ())
+    payments = shared.payments_of(session, name)
+    payments.set_budget(Budget(limits[0], limits[1], period * HOUR, limits[2], only, ends_at))
+    session.output.show(shared.budget_document(session, payments.budget(), payments.spending()))
+
+
+@command(budgets, "show", CHAIN, TOKEN, KEYS)
+def show_budget(session: Session, *, name: As) -> None:
+    """Show what NAME may spend, and what it spent.
+
+    Example:
+        pyiot pay budget show --as buyer
+    """
+    payments = shared.payments_of(session, name)
+    session.output.show(shared.budget_document(session, payments.budget(), payments.spending()))

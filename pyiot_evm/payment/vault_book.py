@@ -1,0 +1,127 @@
+"""The vault's journal: money that goes in, out or into channels, written down before it is signed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyiot_evm.exceptions import InputError
+from pyiot_evm.types import Address, TransactionHash
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from pyiot_evm.payment.store import PaymentStore
+
+__all__ = ["Kind", "VaultBook", "VaultMove"]
+
+Kind = Literal["deposit", "withdraw", "fund"]
+
+
+@dataclass(frozen=True, slots=True)
+class VaultMove:
+    """One movement of a vault's money.
+
+    Attributes:
+        number: Counts the movements of an account in one token.
+        kind: Into the vault, out of it, or from it into channels.
+        amount: Base units.
+        parts: Where it goes: (account, amount) for a withdrawal, (channel id, amount) each for a funding.
+        key: Names it: the same key never moves anything twice.
+        transaction: The hash, once it is mined.
+    """
+
+    number: int
+    kind: Kind
+    token: Address
+    amount: int
+    parts: tuple[tuple[str, int], ...] = ()
+    key: str | None = None
+    transaction: TransactionHash | None = None
+
+    def is_same(self, other: VaultMove) -> bool:
+        """Whether it moves the same money to the same places."""
+        mine = (self.kind, self.token, self.amount, self.parts)
+        return mine == (other.kind, other.token, other.amount, other.parts)
+
+
+class VaultBook:
+    """The movements of one account's vault at one contract.
+
+    Args:
+        store: Where they are kept.
+        account: The account.
+        contract: The contract that has the vault.
+    """
+
+    def __init__(self, store: PaymentStore, account: Address, contract: Address) -> None:
+        self._store = store
+        self._owner = (account.hex(), contract.hex())
+
+    def named(self, wanted: VaultMove) -> VaultMove | None:
+        """Return the movement that a key names already.
+
+        Raises:
+            InputError: The key names another one.
+        """
+        if wanted.key is None:
+            return None
+        query = "SELECT * FROM vault_moves WHERE account = ? AND contract = ? AND key = ?"
+        found = self._store.read(query, *self._owner, wanted.key)
+        if not found:
+            return None
+        known = _move(found[0])
+        if not known.is_same(wanted):
+            raise InputError(f"the key {wanted.key!r} names another movement: {known.kind} of {known.amount}")
+        return known
+
+    def unfinished(self, token: Address) -> list[VaultMove]:
+        """Return what a crash may have interrupted."""
+        query = (
+            "SELECT * FROM vault_moves WHERE account = ? AND contract = ? AND token = ? AND state = 'begun'"
+            " ORDER BY number"
+        )
+        return [_move(row) for row in self._store.read(query, *self._owner, token.hex())]
+
+    def begin(self, wanted: VaultMove) -> VaultMove:
+        """Write a movement down; it gets its number."""
+        with self._store.write() as database:
+            number = _next(database, (*self._owner, wanted.token.hex()))
+            row = (*self._owner, wanted.token.hex(), number, wanted.kind, str(wanted.amount), _text(wanted.parts))
+            database.execute("INSERT INTO vault_moves VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'begun', '')", (*row, wanted.key))
+        return VaultMove(number, wanted.kind, wanted.token, wanted.amount, wanted.parts, wanted.key)
+
+    def end(self, move: VaultMove, transaction: TransactionHash | None) -> None:
+        """Note that it was mined, or (``None``) that the chain refused it: its key is free again then."""
+        state, key = ("failed", None) if transaction is None else ("done", move.key)
+        with self._store.write() as database:
+            database.execute(
+                "UPDATE vault_moves SET state = ?, key = ?, hash = ?"
+                " WHERE account = ? AND contract = ? AND token = ? AND number = ?",
+                (
+                    state,
+                    key,
+                    "" if transaction is None else transaction.hex(),
+                    *self._owner,
+                    move.token.hex(),
+                    move.number,
+                ),
+            )
+
+
+def _next(database: sqlite3.Connection, owner: tuple[str, ...]) -> int:
+    query = "SELECT max(number) AS last FROM vault_moves WHERE account = ? AND contract = ? AND token = ?"
+    last = database.execute(query, owner).fetchone()["last"]
+    return 0 if last is None else int(last) + 1
+
+
+def _text(parts: tuple[tuple[str, int], ...]) -> str:
+    return json.dumps([[name, str(amount)] for name, amount in parts])
+
+
+def _move(row: Any) -> VaultMove:
+    parts = tuple((name, int(amount)) for name, amount in json.loads(row["parts"]))
+    token, amount = Address(row["token"]), int(row["amount"])
+    mined = TransactionHash(row["hash"]) if row["hash"] else None
+    return VaultMove(row["number"], row["kind"], token, amount, parts, row["key"], mined)
