@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.exceptions import InputError
+from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.records import Deposit, PayerChannel, Payment, config_fields
 from pyiot_evm.payment.vouchers import ChannelDomain, ChannelId, config_of
 from pyiot_evm.types import Address
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.budgets import Budgets
     from pyiot_evm.payment.store import PaymentStore
 
-__all__ = ["DepositNeeded", "PayerBook"]
+__all__ = ["HTTP_SALT", "DepositNeeded", "PayerBook"]
+
+HTTP_SALT: Final = keccak256(b"pyiot: paid over HTTP")
+"""The salt of channels that x402's client pays through: it counts by itself, so nothing else may use them."""
 
 
 class DepositNeeded(Exception):  # noqa: N818 - no error: the channel must be paid into first
@@ -86,13 +90,13 @@ class PayerBook:
         return [_channel(row) for row in self._store.read(query, self.payer.hex())]
 
     def open_channel(self, payee: Address, token: Address, contract: Address) -> PayerChannel | None:
-        """Return the channel through which a payee is paid now."""
+        """Return the channel through which a payee is paid now, HTTP apart."""
         query = (
             "SELECT * FROM payer_channels WHERE payer = ? AND payee = ? AND token = ? AND contract = ?"
-            " AND closing = 0 ORDER BY rowid LIMIT 1"
+            " AND closing = 0 ORDER BY rowid"
         )
-        found = self._store.read(query, self.payer.hex(), payee.hex(), token.hex(), contract.hex())
-        return _channel(found[0]) if found else None
+        found = map(_channel, self._store.read(query, self.payer.hex(), payee.hex(), token.hex(), contract.hex()))
+        return next((channel for channel in found if channel.config.salt != HTTP_SALT), None)
 
     def sync(self, channel_id: bytes, *, balance: int, claimed: int) -> PayerChannel:
         """Take over what the chain says; the ceiling is never below what was claimed."""

@@ -1,0 +1,118 @@
+"""`HttpPayer` against a real gateway: which channels it pays through, how they are left, and what it says."""
+
+import pytest
+
+from pyiot_evm.chain import Devnet
+from pyiot_evm.chain.nodes import free_port
+from pyiot_evm.device import Field, ReadingJournal, Schema
+from pyiot_evm.exceptions import BudgetError, InputError, TransportError
+from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.payment.facade import Payments
+from pyiot_evm.payment.http_client import HttpPayer
+from pyiot_evm.payment.payer import PayerPolicy
+from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY
+
+SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
+PRICE = 1_000
+
+
+@pytest.fixture(scope="module")
+def devnet():
+    """A devnet of its own: one test moves its clock, and x402 goes by the wall's."""
+    with Devnet() as chain:
+        yield chain
+
+
+@pytest.fixture
+def seller(machines):
+    machine = machines.new("seller", curve="p256")
+    entry = machine.chain.home.keyring.entry(machine.name)
+    folder = machine.chain.home.journals / entry.device.hex()
+    folder.mkdir(parents=True)
+    path = folder / "all.readings"
+    with ReadingJournal.open(path, device=entry.device, schema=SCHEMA, curve=entry.curve) as journal:
+        journal.sign(machine.chain.home.keyring.device(machine.name), time=1_700_000_000_000, values=(2150,))
+    return machine
+
+
+@pytest.fixture
+def url(seller):
+    gateway = Gateway(seller, GatewayConfig(price_latest=PRICE))
+    yield f"{gateway.start()}/v1/devices/{seller.device}/latest"
+    gateway.close()
+
+
+@pytest.fixture
+def buyer(machines):
+    return machines.new("buyer")
+
+
+def test_get__when_the_server_takes_channels__pays_through_one_that_the_book_lists(seller, buyer, url):
+    payer = HttpPayer(buyer.payments)
+    for _ in range(3):
+        assert (payer.get(url, most=PRICE).status, str(buyer.balance())) == (200, "999.99")
+    (paid,), (channel,) = seller.payments.channels()[1], buyer.payments.channels()[0]
+    assert channel.channel_id == paid.channel_id
+    assert (channel.balance, channel.ceiling, paid.charged) == (10 * PRICE, 3 * PRICE, 3 * PRICE)
+
+
+def test_get__when_the_policy_says_how_much_to_pay_in__pays_that_in(buyer, url):
+    payments = Payments(buyer.chain, signer=buyer.payments.signer, paying=PayerPolicy(deposit_factor=50))
+    HttpPayer(payments).get(url, most=PRICE)
+    assert [channel.balance for channel in payments.channels()[0]] == [50 * PRICE]
+
+
+def test_pay__when_the_payee_is_paid_over_http_too__has_a_channel_of_its_own_and_both_count(seller, buyer, url):
+    """Both had the same terms, and so one channel with two ledgers: vouchers of the one undercut the other's."""
+    payer = HttpPayer(buyer.payments)
+    payer.get(url, most=PRICE)
+    seller.payments.collect(buyer.pay(seller.address, "0.002").voucher)
+    payer.get(url, most=PRICE)
+    seller.payments.collect(buyer.pay(seller.address, "0.002").voucher)
+    assert len({channel.channel_id for channel in buyer.payments.channels()[0]}) == 2
+    assert sum(claim.amount for claim in seller.payments.claim()) == 2 * PRICE + 2 * 2_000
+
+
+def test_get__when_its_channel_was_left_before__pays_in_again(buyer, url):
+    payer = HttpPayer(buyer.payments)
+    payer.get(url, most=PRICE)
+    (channel,) = buyer.payments.channels()[0]
+    buyer.payments.payer.book.set_closing(channel.channel_id, closing=True)  # as it stands once the money is back
+    assert payer.get(url, most=PRICE).status == 200
+    (channel,) = buyer.payments.channels()[0]
+    assert (channel.closing, channel.ceiling) == (False, 2 * PRICE)
+
+
+def test_get__when_it_costs_more_than_allowed__says_so_and_signs_nothing(buyer, url):
+    with pytest.raises(BudgetError, match=f"it costs more than {PRICE - 1} base units"):
+        HttpPayer(buyer.payments).get(url, most=PRICE - 1)
+    assert buyer.payments.channels()[0] == []
+    assert buyer.payments.spending().in_period == 0
+
+
+def test_get__when_nobody_listens__says_so_in_plain_words(buyer):
+    url = f"http://127.0.0.1:{free_port()}/"
+    with pytest.raises(TransportError) as caught:
+        HttpPayer(buyer.payments).get(url, most=PRICE)
+    assert str(caught.value) == f"nothing answers at {url}"
+    assert caught.value.retryable
+
+
+def test_payer__when_the_scheme_is_unknown__refuses(buyer):
+    with pytest.raises(InputError, match="there is no scheme 'upto'"):
+        HttpPayer(buyer.payments, scheme="upto")
+
+
+def test_close__when_a_channel_was_paid_through_over_http__brings_the_rest_back(devnet, seller, buyer, url):
+    payer = HttpPayer(buyer.payments)
+    payer.get(url, most=PRICE)
+    (channel,) = buyer.payments.channels()[0]
+    buyer.payments.close(channel.channel_id)
+    with pytest.raises(InputError, match="is closing"):
+        payer.get(url, most=PRICE)
+    seller.payments.claim()
+    devnet.increase_time(MIN_WITHDRAW_DELAY)
+    assert buyer.payments.close(channel.channel_id).balance == PRICE
+    seller.payments.settle()
+    assert (str(buyer.balance()), str(seller.balance())) == ("999.999", "1000.001")
