@@ -13,26 +13,22 @@ Example:
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.exceptions import ConsistencyError
+from pyiot_evm.journals import SqliteJournal, insert, update
 from pyiot_evm.market import rows
-from pyiot_evm.market.records import OPEN_PURCHASES, PurchaseState, SaleState, TransactionRecord
+from pyiot_evm.market.records import OPEN_PURCHASES, PurchaseState, SaleState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
+    import sqlite3
+    from collections.abc import Callable, Iterable
 
     from pyiot_evm.market.records import OrderRecord, PurchaseRecord, SaleRecord
     from pyiot_evm.types import Address, Bytes32, OrderId, SaleId
 
 __all__ = ["Journal"]
 
-_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS content_keys (
   point TEXT NOT NULL, owner TEXT NOT NULL, origin TEXT NOT NULL, secret BLOB NOT NULL, sealed_root TEXT UNIQUE,
@@ -59,64 +55,18 @@ CREATE TABLE IF NOT EXISTS purchases (
   bundle TEXT NOT NULL DEFAULT '', released_key TEXT, deadline INTEGER NOT NULL DEFAULT 0, block INTEGER NOT NULL,
   rows INTEGER NOT NULL DEFAULT 0, UNIQUE (sale_id, buyer, attempt)
 ) STRICT;
-CREATE TABLE IF NOT EXISTS transactions (
-  subject TEXT NOT NULL, purpose TEXT NOT NULL, hash TEXT NOT NULL, gas INTEGER NOT NULL, PRIMARY KEY (subject, hash)
-) STRICT;
-CREATE TABLE IF NOT EXISTS failures (
-  subject TEXT NOT NULL, purpose TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (subject, purpose, number)
-) STRICT;
-CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, block INTEGER NOT NULL) STRICT;
 """
 
 
-class Journal:
+class Journal(SqliteJournal):
     """The trading journal of one network.
 
     Args:
         path: The SQLite file; made, with its folder, when it is missing.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = threading.RLock()
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise ConsistencyError(
-                f"{self.path} is of version {version}, this package reads {_VERSION}", hint="use a newer package"
-            )
-        self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
-        self.path.chmod(0o600)
-
-    def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        with self._lock:
-            self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-
-    def _read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
+    SCHEMA = _SCHEMA
+    VERSION = 1
 
     # Content keys
 
@@ -167,7 +117,7 @@ class Journal:
                 "INSERT OR IGNORE INTO content_keys (point, origin, owner, secret) VALUES (?, 'sold', ?, ?)",
                 (record.point.hex(), record.seller.hex(), secret),
             )
-            _insert(database, "sales", rows.from_sale(record))
+            insert(database, "sales", rows.from_sale(record))
             return record
 
     def advance_sale(self, key: str, start: SaleState, end: SaleState, **changes: Any) -> SaleRecord:
@@ -181,7 +131,7 @@ class Journal:
         """
         with self._write() as database:
             columns = rows.sale_columns({"state": end, **changes})
-            moved = _update(database, "sales", columns, "key = ? AND state = ?", (key, start)).rowcount
+            moved = update(database, "sales", columns, "key = ? AND state = ?", (key, start)).rowcount
             standing = rows.sale(database.execute("SELECT * FROM sales WHERE key = ?", (key,)).fetchone())
             if moved and standing.offer is not None and standing.kind == "offer":
                 _bind_root(database, standing)
@@ -205,7 +155,7 @@ class Journal:
     def restore_sale(self, record: SaleRecord) -> bool:
         """Put back a sale from a backup; one that is there already stays. Returns whether it was put back."""
         with self._write() as database:
-            return _insert(database, "sales", rows.from_sale(record), verb="INSERT OR IGNORE").rowcount > 0
+            return insert(database, "sales", rows.from_sale(record), verb="INSERT OR IGNORE").rowcount > 0
 
     # Orders, as the seller sees them
 
@@ -213,7 +163,7 @@ class Journal:
         """Add orders that were seen on chain; those that are known stay as they are."""
         with self._write() as database:
             for order in orders:
-                _insert(database, "orders", rows.from_order(order), verb="INSERT OR IGNORE")
+                insert(database, "orders", rows.from_order(order), verb="INSERT OR IGNORE")
 
     def set_order(self, order_id: OrderId, *, state: str, deadline: int) -> None:
         """Keep what the chain says of an order."""
@@ -273,7 +223,7 @@ class Journal:
             if newest is not None and (newest.state in OPEN_PURCHASES or not may_follow(newest)):
                 return newest
             record = make(newest.attempt + 1 if newest else 0)
-            _insert(database, "purchases", rows.from_purchase(record))
+            insert(database, "purchases", rows.from_purchase(record))
             return record
 
     def advance_purchase(
@@ -287,7 +237,7 @@ class Journal:
         with self._write() as database:
             columns = rows.purchase_columns({"state": end, **changes})
             where = f"order_id = ? AND state IN ({', '.join('?' * len(starts))})"
-            _update(database, "purchases", columns, where, (order_id.hex(), *starts))
+            update(database, "purchases", columns, where, (order_id.hex(), *starts))
             found = database.execute("SELECT * FROM purchases WHERE order_id = ?", (order_id.hex(),)).fetchone()
             return rows.purchase(found)
 
@@ -303,7 +253,7 @@ class Journal:
     def restore_purchase(self, record: PurchaseRecord) -> None:
         """Put back a purchase that was found on the chain; one that is there already stays."""
         with self._write() as database:
-            _insert(database, "purchases", rows.from_purchase(record), verb="INSERT OR IGNORE")
+            insert(database, "purchases", rows.from_purchase(record), verb="INSERT OR IGNORE")
 
     def purchase(self, order_id: OrderId) -> PurchaseRecord | None:
         """Return the purchase with this order id."""
@@ -314,55 +264,6 @@ class Journal:
         """Return every purchase of a buyer, oldest first."""
         found = self._read("SELECT * FROM purchases WHERE buyer = ? ORDER BY created_at, rowid", buyer.hex())
         return [rows.purchase(row) for row in found]
-
-    # Transactions, failures, cursors
-
-    def add_transaction(self, subject: str, transaction: TransactionRecord) -> None:
-        """Keep a mined transaction with the sale or order that it was for."""
-        with self._write() as database:
-            values = (subject, transaction.purpose, transaction.hash, transaction.gas)
-            database.execute("INSERT OR IGNORE INTO transactions VALUES (?, ?, ?, ?)", values)
-
-    def transactions(self, subject: str) -> tuple[TransactionRecord, ...]:
-        """Return the transactions of a sale or an order, in the order in which they were mined."""
-        found = self._read("SELECT purpose, hash, gas FROM transactions WHERE subject = ? ORDER BY rowid", subject)
-        return tuple(TransactionRecord(*row) for row in found)
-
-    def failures(self, subject: str, purpose: str) -> int:
-        """Return how many transactions of a kind failed for a subject: the number of the next try."""
-        query = "SELECT COUNT(*) AS count FROM failures WHERE subject = ? AND purpose = ?"
-        return int(self._read(query, subject, purpose)[0]["count"])
-
-    def add_failure(self, subject: str, purpose: str, number: int) -> None:
-        """Note that the transaction of this try did not do what it was for; noting it twice counts once."""
-        with self._write() as database:
-            database.execute("INSERT OR IGNORE INTO failures VALUES (?, ?, ?)", (subject, purpose, number))
-
-    def cursor(self, name: str) -> int | None:
-        """Return the last block that a scan has read."""
-        found = self._read("SELECT block FROM cursors WHERE name = ?", name)
-        return int(found[0]["block"]) if found else None
-
-    def set_cursor(self, name: str, block: int | None) -> None:
-        """Keep the last block that a scan has read; ``None`` makes the next scan start from the beginning."""
-        with self._write() as database:
-            database.execute("DELETE FROM cursors WHERE name = ?", (name,))
-            if block is not None:
-                database.execute("INSERT INTO cursors VALUES (?, ?)", (name, block))
-
-
-def _insert(
-    database: sqlite3.Connection, table: str, columns: dict[str, Any], *, verb: str = "INSERT"
-) -> sqlite3.Cursor:
-    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-    return database.execute(f"{verb} INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
-
-
-def _update(
-    database: sqlite3.Connection, table: str, columns: dict[str, Any], where: str, values: tuple[Any, ...]
-) -> sqlite3.Cursor:
-    changes = ", ".join(f"{name} = ?" for name in columns)
-    return database.execute(f"UPDATE {table} SET {changes} WHERE {where}", (*columns.values(), *values))  # noqa: S608
 
 
 def _bind_root(database: sqlite3.Connection, sale: SaleRecord) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pyiot_evm.sending import TransactionRecord
+
 if TYPE_CHECKING:
     from pyiot_evm.market.offers import Offer, Resale
     from pyiot_evm.types import Address, Bytes32, OrderId, SaleId
@@ -138,17 +140,3 @@ class PurchaseRecord:
     released_key: int | None = None
     deadline: int = 0
     rows: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TransactionRecord:
-    """A transaction that a sale, an order or a purchase needed.
-
-    Attributes:
-        purpose: What it was for, e.g. ``"list"``, ``"buy"``, ``"reveal"``.
-        gas: The gas it used.
-    """
-
-    purpose: str
-    hash: str
-    gas: int

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     from pyiot_evm.contracts.data_market import OrderPaid
     from pyiot_evm.market.offers import Offer
     from pyiot_evm.market.records import SaleRecord
-    from pyiot_evm.market.trader import Started, Trader
+    from pyiot_evm.market.trader import Trader
     from pyiot_evm.relay import RelayRequest
+    from pyiot_evm.sending import Started
 
 __all__ = ["Action", "SellerLoop", "SellerPolicy"]
 
