@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from pyiot_evm.device.journal import ReadingJournal
 from pyiot_evm.device.keystore import KeystoreSigner
+from pyiot_evm.device.pkcs11 import Pkcs11Key, Pkcs11Signer
 from pyiot_evm.device.reading import Reading
 from pyiot_evm.device.schema import Field, Schema
 from pyiot_evm.device.signers import (
@@ -37,6 +38,8 @@ __all__ = [
     "Field",
     "KeystoreSigner",
     "LocalSigner",
+    "Pkcs11Key",
+    "Pkcs11Signer",
     "Reading",
     "ReadingJournal",
     "Schema",

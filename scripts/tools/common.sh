@@ -80,3 +80,16 @@ require_node() {
     hash -r
     node_fits || fail "Node 20 to 24 could not be set up" "install Node from your system, then run scripts/setup again"
 }
+
+# require_softhsm: SoftHSM2, the chip in software that the tests sign with; as root on Debian it is installed.
+softhsm_there() { command -v softhsm2-util >/dev/null 2>&1; }
+require_softhsm() {
+    if softhsm_there; then return 0; fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        step "SoftHSM2 from the system's packages (the tests sign with it)"
+        quietly apt-update apt-get update
+        DEBIAN_FRONTEND=noninteractive quietly apt-softhsm apt-get install -y --no-install-recommends softhsm2
+    fi
+    softhsm_there || fail "SoftHSM2 is missing: the tests of hardware keys sign with it" \
+        "install it (Debian: sudo apt install softhsm2; Fedora: softhsm), then run this again"
+}

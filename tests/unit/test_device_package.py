@@ -12,7 +12,19 @@ from pyiot_evm.chain.deployment import Addresses
 from pyiot_evm.device import P256_VERIFIER
 
 FOLDER = Path(pyiot_evm.device.__file__).parent
-HEAVY = {"aiohttp", "cryptography", "eth_abi", "eth_account", "fsspec", "numpy", "pandas", "rich", "typer", "web3"}
+HEAVY = {
+    "aiohttp",
+    "cryptography",
+    "eth_abi",
+    "eth_account",
+    "fsspec",
+    "numpy",
+    "pandas",
+    "pkcs11",
+    "rich",
+    "typer",
+    "web3",
+}
 
 
 def test_p256_verifier__when_compared_with_the_deployment_plan__is_the_address_on_every_chain():
@@ -41,4 +53,4 @@ def test_module__when_read__imports_only_the_small_layers(path):
             if name.startswith("pyiot_evm"):
                 assert name.startswith(allowed), name
             else:
-                assert name.split(".")[0] in {*sys.stdlib_module_names, "coincurve", "cryptography"}, name
+                assert name.split(".")[0] in {*sys.stdlib_module_names, "coincurve", "cryptography", "pkcs11"}, name
