@@ -43,13 +43,14 @@ mark_done() {
     stamp_of "$@" >"$stamp"
 }
 
-# find_python MIN_MINOR MAX_MINOR: print a Python of that range that really runs and can make a venv.
+# find_python MIN_MINOR MAX_MINOR: print a Python of that range that really runs and can make a venv. Never one that lies
+# in a venv itself: make_venv removes the old venv first.
 find_python() {
     local candidate
     for candidate in ${PYTHON:-} python3 python3.11 python3.12 python3.13 python3.14 "$HOME"/.pyenv/versions/3.1[1-4].*/bin/python; do
         if command -v "$candidate" >/dev/null 2>&1 &&
             "$candidate" -c "import sys, venv, ensurepip; sys.exit(not ($1 <= sys.version_info.minor <= $2 and sys.version_info.major == 3))" >/dev/null 2>&1; then
-            "$candidate" -c 'import sys; print(sys.executable)'
+            "$candidate" -c 'import sys; print(sys._base_executable)'
             return 0
         fi
     done
