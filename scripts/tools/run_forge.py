@@ -6,6 +6,7 @@ python scripts/tools/run_forge.py [forge test arguments]
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ def main() -> int:
         ["forge", "test", *sys.argv[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # scripts/test ends what runs beside it
     lines = []
     for line in process.stdout:
         lines.append(line)

@@ -8,6 +8,7 @@ error too, so the list never outlives the code.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+OUT = ".build/slither/out"
 EXCEPTIONS = ROOT / "contracts" / "slither.toml"
 
 
@@ -27,9 +29,10 @@ def findings() -> list[dict[str, Any]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "findings.json"
-        command = ["slither", ".", "--json", str(answer), "--foundry-out-directory", ".build/forge/out"]
+        command = ["slither", ".", "--json", str(answer), "--foundry-out-directory", OUT]
         command += ["--filter-paths", "node_modules|contracts/mocks|tests/", "--fail-none"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        own = {"FOUNDRY_OUT": OUT, "FOUNDRY_CACHE_PATH": ".build/slither/cache"}  # forge may be at work beside this
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, check=False)
         document: dict[str, Any] = {"success": False, "error": done.stderr}
         if answer.exists():
             document = json.loads(answer.read_text())
