@@ -154,6 +154,18 @@ class Budgets:
                     hint=_HINT,
                 )
 
+    def check_each(self, payer: Address, token: Address, price: int) -> None:
+        """Raise when one price is over what one payment may be, however much of it was counted before.
+
+        Raises:
+            BudgetError: It is.
+        """
+        budget = self.get(payer, token)
+        if budget is not None and budget.each_payment is not None and price > budget.each_payment:
+            raise BudgetError(
+                f"the budget allows {budget.each_payment} base units for a payment: {price} are asked", hint=_HINT
+            )
+
     def spend(self, database: sqlite3.Connection, payer: Address, token: Address, payee: Address, amount: int) -> None:
         """Check and count a payment inside the transaction that writes it down.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pyiot_evm.exceptions import ConfigurationError
 from pyiot_evm.payment.budgets import Budget, Budgets, Spending
-from pyiot_evm.payment.payee import Claim, Payee, Watchtower
+from pyiot_evm.payment.payee import Payee, Watchtower
 from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy
 from pyiot_evm.payment.payer import Payer, PayerPolicy, SentPayment
 from pyiot_evm.payment.payer_book import PayerBook
@@ -29,7 +29,7 @@ from pyiot_evm.payment.vault import Vault
 if TYPE_CHECKING:
     from pyiot_evm.chain import Account, Chain
     from pyiot_evm.device import LocalSigner
-    from pyiot_evm.payment.records import PayeeChannel, PayerChannel
+    from pyiot_evm.payment.records import Claim, PayeeChannel, PayerChannel
     from pyiot_evm.payment.vouchers import SignedVoucher
     from pyiot_evm.types import Address, TransactionHash
 

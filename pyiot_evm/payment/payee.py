@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,8 @@ from pyiot_evm.exceptions import PyIotEvmError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.payee_book import ChannelRefusedError
 from pyiot_evm.payment.places import is_ours
-from pyiot_evm.payment.records import PayeeChannel
+from pyiot_evm.payment.records import Claim, PayeeChannel
+from pyiot_evm.payment.stream_claims import LockedClaims
 from pyiot_evm.payment.vouchers import ChannelDomain
 
 if TYPE_CHECKING:
@@ -43,23 +44,6 @@ __all__ = ["Claim", "Payee", "Watchtower"]
 _log = logging.getLogger(__name__)
 _BATCH = 100
 _CLAIM_GAS = 30_000
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one claim did.
-
-    Attributes:
-        transaction: Its hash.
-        amount: What it claimed, base units.
-        channels: How many channels it claimed from.
-        gas: What it used.
-    """
-
-    transaction: TransactionHash
-    amount: int
-    channels: int
-    gas: int
 
 
 class Payee:
@@ -87,6 +71,7 @@ class Payee:
         self.book = book
         self.contract = PaymentChannels(contract)
         self.domain = ChannelDomain(chain.chain_id, contract)
+        self.locks = LockedClaims(self, clock=clock)
         self._clock = clock
         self._has_looked = False
         self._follower = LogFollower(
@@ -104,17 +89,29 @@ class Payee:
             VoucherRefusedError: It is not signed, not higher, or above the channel's balance.
             ChannelRefusedError: It is for another contract, or the channel's terms or state forbid it.
         """
+        self.check(voucher)
+        return self.book.accept(voucher, price, now=int(self._clock()))
+
+    def check(self, voucher: SignedVoucher) -> None:
+        """Check a plain voucher's terms and signature, and look at its channel on the chain where that is due.
+
+        Raises:
+            VoucherRefusedError: It is not signed.
+            ChannelRefusedError: It is for another contract, or the channel's terms forbid it.
+        """
         if voucher.domain != self.domain:
             raise ChannelRefusedError(
                 f"the voucher is for {voucher.domain.contract} on chain {voucher.domain.chain_id}"
             )
         self.book.check_terms(voucher)  # before the node is asked anything for a stranger
-        now = int(self._clock())
-        known = self.book.channel(voucher.channel_id)
-        fresh = known is not None and now - known.synced_at <= self.book.policy.fresh_for
-        if known is None or not fresh or voucher.ceiling > known.balance:
-            self._sync([known or PayeeChannel(voucher.channel_id, self.domain, voucher.config)])
-        return self.book.accept(voucher, price, now=int(self._clock()))
+        self.look_at(PayeeChannel(voucher.channel_id, self.domain, voucher.config), voucher.ceiling)
+
+    def look_at(self, channel: PayeeChannel, ceiling: int) -> None:
+        """Look at a channel on the chain, unless that was done lately and it holds as much as a voucher says."""
+        known = self.book.channel(channel.channel_id)
+        fresh = known is not None and int(self._clock()) - known.synced_at <= self.book.policy.fresh_for
+        if known is None or not fresh or ceiling > known.balance:
+            self.sync([known or channel])
 
     def claim(self, channels: Sequence[PayeeChannel] | None = None) -> list[Claim]:
         """Claim what was charged and is not claimed, a hundred channels a transaction.
@@ -122,8 +119,12 @@ class Payee:
         Raises:
             ContractError: The contract refused the whole batch.
         """
-        wanted = [c for c in (self.book.channels() if channels is None else channels) if self._claimable(c)]
-        return [self._claim(wanted[start : start + _BATCH]) for start in range(0, len(wanted), _BATCH)]
+        asked = self.book.channels() if channels is None else channels
+        locked = self.locks.due({channel.channel_id for channel in asked})
+        by_key = {sale.voucher.channel_id for sale in locked}  # which pays what came before, too
+        wanted = [channel for channel in asked if self._claimable(channel) and channel.channel_id not in by_key]
+        claims = [self._claim(wanted[start : start + _BATCH]) for start in range(0, len(wanted), _BATCH)]
+        return claims + [self.locks.claim(sale) for sale in locked]
 
     def settle(self, token: Address) -> TransactionHash | None:
         """Have everything that was claimed paid out; ``None`` where there is nothing."""
@@ -153,7 +154,7 @@ class Payee:
         known = [channel for channel in self.book.channels() if channel.domain == self.domain]
         if not self._has_looked:  # a crash may have come between seeing an event and acting on it
             touched |= {channel.channel_id for channel in known}
-        synced = self._sync([channel for channel in known if channel.channel_id in touched])
+        synced = self.sync([channel for channel in known if channel.channel_id in touched])
         self._has_looked = True
         return synced
 
@@ -167,7 +168,7 @@ class Payee:
             config = ChannelCreated.from_log(log).config
             if config.receiver == self.account.address:
                 found.append(PayeeChannel(self.domain.channel_id(config), self.domain, config))
-        self._sync(found)
+        self.sync(found)
         return self.book.channels()
 
     # Below
@@ -200,7 +201,7 @@ class Payee:
         call: Call[Any] = self.contract.claim_available(rows) if self._is_ours else self.contract.claim(rows)
         content = keccak256(call.data).hex()[:32]
         receipt = self.account.transact(call, key=f"pay:claim:{content}")
-        after = {channel.channel_id: channel.claimed for channel in self._sync(channels)}
+        after = {channel.channel_id: channel.claimed for channel in self.sync(channels)}
         gained = [after[channel.channel_id] - channel.claimed for channel in channels]
         return Claim(receipt.hash, sum(gained), sum(1 for amount in gained if amount), receipt.gas_used)
 
@@ -209,7 +210,7 @@ class Payee:
         """Whether this suite's contract stands there; x402's own lacks what the suite adds."""
         return is_ours(self.chain, self.contract.address)
 
-    def _sync(self, channels: Sequence[PayeeChannel]) -> list[PayeeChannel]:
+    def sync(self, channels: Sequence[PayeeChannel]) -> list[PayeeChannel]:
         """Read channels as they stood once confirmed; a withdrawal counts from its first sight."""
         confirmed = max(self.chain.block_number() - self.chain.confirmations, 0)
         synced = []

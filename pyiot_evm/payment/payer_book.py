@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.records import Deposit, PayerChannel, Payment, config_fields
+from pyiot_evm.payment.stream_keys import is_stream_salt
 from pyiot_evm.payment.vouchers import ChannelDomain, ChannelId, config_of
 from pyiot_evm.types import Address
 
@@ -52,7 +53,7 @@ class PayerBook:
     def __init__(
         self, store: PaymentStore, payer: Address, budgets: Budgets, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._store = store
+        self.store = store
         self.payer = payer
         self._budgets = budgets
         self._clock = clock
@@ -63,7 +64,7 @@ class PayerBook:
         """Write a channel down, empty; one that is there stays as it is."""
         channel_id = domain.channel_id(config)
         row = (channel_id.hex(), domain.chain_id, domain.contract.hex(), config.payer.hex(), config.receiver.hex())
-        with self._store.write() as database:
+        with self.store.write() as database:
             database.execute(
                 "INSERT OR IGNORE INTO payer_channels (channel_id, chain_id, contract, payer, payee, token, config)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -77,7 +78,7 @@ class PayerBook:
         Raises:
             InputError: The book has none of this id.
         """
-        found = self._store.read("SELECT * FROM payer_channels WHERE channel_id = ?", channel_id.hex())
+        found = self.store.read("SELECT * FROM payer_channels WHERE channel_id = ?", channel_id.hex())
         if not found or Address(found[0]["payer"]) != self.payer:
             raise InputError(
                 f"{self.payer} has no channel {ChannelId(channel_id)}", hint="`pyiot pay list` shows the channels"
@@ -87,20 +88,20 @@ class PayerBook:
     def channels(self) -> list[PayerChannel]:
         """Return every channel of this payer."""
         query = "SELECT * FROM payer_channels WHERE payer = ? ORDER BY rowid"
-        return [_channel(row) for row in self._store.read(query, self.payer.hex())]
+        return [_channel(row) for row in self.store.read(query, self.payer.hex())]
 
     def open_channel(self, payee: Address, token: Address, contract: Address) -> PayerChannel | None:
-        """Return the channel through which a payee is paid now, HTTP apart."""
+        """Return the channel through which a payee is paid now, HTTP and streams apart."""
         query = (
             "SELECT * FROM payer_channels WHERE payer = ? AND payee = ? AND token = ? AND contract = ?"
             " AND closing = 0 ORDER BY rowid"
         )
-        found = map(_channel, self._store.read(query, self.payer.hex(), payee.hex(), token.hex(), contract.hex()))
-        return next((channel for channel in found if channel.config.salt != HTTP_SALT), None)
+        found = map(_channel, self.store.read(query, self.payer.hex(), payee.hex(), token.hex(), contract.hex()))
+        return next((channel for channel in found if not _is_apart(channel.config.salt)), None)
 
     def sync(self, channel_id: bytes, *, balance: int, claimed: int) -> PayerChannel:
         """Take over what the chain says; the ceiling is never below what was claimed."""
-        with self._store.write() as database:
+        with self.store.write() as database:
             ceiling = max(self.channel(channel_id).ceiling, claimed)
             database.execute(
                 "UPDATE payer_channels SET balance = ?, claimed = ?, ceiling = ? WHERE channel_id = ?",
@@ -110,7 +111,7 @@ class PayerBook:
 
     def raise_ceiling(self, channel_id: bytes, ceiling: int) -> PayerChannel:
         """Take over a ceiling that this side signed before, as the counterparty shows it; never a lower one."""
-        with self._store.write() as database:
+        with self.store.write() as database:
             known = max(self.channel(channel_id).ceiling, ceiling)
             database.execute(
                 "UPDATE payer_channels SET ceiling = ? WHERE channel_id = ?", (str(known), channel_id.hex())
@@ -119,7 +120,7 @@ class PayerBook:
 
     def set_closing(self, channel_id: bytes, *, closing: bool) -> None:
         """Note that a withdrawal was announced, or that it is over."""
-        with self._store.write() as database:
+        with self.store.write() as database:
             database.execute(
                 "UPDATE payer_channels SET closing = ? WHERE channel_id = ?", (int(closing), channel_id.hex())
             )
@@ -129,13 +130,13 @@ class PayerBook:
     def payment(self, key: str) -> Payment | None:
         """Return the payment that a key names."""
         query = "SELECT * FROM payments WHERE payer = ? AND key = ?"
-        found = self._store.read(query, self.payer.hex(), key)
+        found = self.store.read(query, self.payer.hex(), key)
         return _payment(found[0]) if found else None
 
     def payments(self) -> list[Payment]:
         """Return every payment, oldest first."""
         query = "SELECT * FROM payments WHERE payer = ? ORDER BY rowid"
-        return [_payment(row) for row in self._store.read(query, self.payer.hex())]
+        return [_payment(row) for row in self.store.read(query, self.payer.hex())]
 
     def reserve(self, channel_id: bytes, amount: int, key: str) -> Payment:
         """Write a payment down: its key, its ceiling, its part of the budget.
@@ -145,7 +146,7 @@ class PayerBook:
             DepositNeeded: The channel's balance does not cover it; nothing was written.
             InputError: The key names another payment, or the channel is closing.
         """
-        with self._store.write() as database:
+        with self.store.write() as database:
             channel = self.channel(channel_id)
             if (known := self.payment(key)) is not None:
                 return _same(known, channel, amount)
@@ -164,11 +165,21 @@ class PayerBook:
             )
         return Payment(key, channel.channel_id, payee, token, amount, ceiling, at)
 
+    def spend(self, database: sqlite3.Connection, channel: PayerChannel, amount: int, *, price: int) -> None:
+        """Count a part of a price against the budget, inside the transaction that writes it down.
+
+        Raises:
+            BudgetError: The price, or the amount, would go over a limit.
+        """
+        party = (self.payer, channel.config.token, channel.config.receiver)
+        self._budgets.check_each(*party[:2], price)
+        self._budgets.spend(database, *party, amount)
+
     # Deposits
 
     def begin_deposit(self, channel_id: bytes, amount: int, *, valid_before: int) -> Deposit:
         """Write a deposit down before it is signed; one that is not done yet is gone on with."""
-        with self._store.write() as database:
+        with self.store.write() as database:
             deposits = self._deposits(database, channel_id)
             if deposits and not deposits[-1].done:
                 return deposits[-1]
@@ -181,13 +192,13 @@ class PayerBook:
 
     def unfinished_deposit(self, channel_id: bytes) -> Deposit | None:
         """Return a deposit that a crash may have interrupted."""
-        with self._store.write() as database:
+        with self.store.write() as database:
             deposits = self._deposits(database, channel_id)
         return deposits[-1] if deposits and not deposits[-1].done else None
 
     def end_deposit(self, deposit: Deposit) -> None:
         """Note that a deposit was mined, or that it can no longer be."""
-        with self._store.write() as database:
+        with self.store.write() as database:
             database.execute(
                 "UPDATE deposits SET done = 1 WHERE channel_id = ? AND number = ?",
                 (deposit.channel_id.hex(), deposit.number),
@@ -202,6 +213,11 @@ class PayerBook:
             )
             for row in database.execute(query, (channel_id.hex(),))
         ]
+
+
+def _is_apart(salt: bytes) -> bool:
+    """Whether a channel counts by rules of its own."""
+    return salt == HTTP_SALT or is_stream_salt(salt)
 
 
 def _same(known: Payment, channel: PayerChannel, amount: int) -> Payment:

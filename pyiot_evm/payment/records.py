@@ -10,9 +10,9 @@ from pyiot_evm.payment.vouchers import ChannelDomain, SignedVoucher
 if TYPE_CHECKING:
     from pyiot_evm.contracts.payment_channels import ChannelConfig
     from pyiot_evm.payment.vouchers import ChannelId
-    from pyiot_evm.types import Address
+    from pyiot_evm.types import Address, TransactionHash
 
-__all__ = ["Deposit", "PayeeChannel", "PayerChannel", "Payment", "config_fields"]
+__all__ = ["Claim", "Deposit", "PayeeChannel", "PayerChannel", "Payment", "config_fields"]
 
 
 def config_fields(config: ChannelConfig) -> dict[str, Any]:
@@ -70,6 +70,23 @@ class Payment:
     amount: int
     ceiling: int
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim did.
+
+    Attributes:
+        transaction: Its hash.
+        amount: What it claimed, base units.
+        channels: How many channels it claimed from.
+        gas: What it used.
+    """
+
+    transaction: TransactionHash
+    amount: int
+    channels: int
+    gas: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,25 @@ CREATE TABLE IF NOT EXISTS spending (
 CREATE TABLE IF NOT EXISTS http_channels (
   payer TEXT NOT NULL, key TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (payer, key)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS stream_purchases (
+  channel_id TEXT PRIMARY KEY, payer TEXT NOT NULL, payee TEXT NOT NULL, device TEXT NOT NULL, mode TEXT NOT NULL,
+  paid TEXT NOT NULL DEFAULT '0', next_seq INTEGER NOT NULL, signed_seq INTEGER NOT NULL DEFAULT -1,
+  signed_ceiling TEXT NOT NULL DEFAULT '0', lock TEXT NOT NULL DEFAULT '', sealed BLOB NOT NULL DEFAULT x'',
+  fault TEXT NOT NULL DEFAULT '', lost TEXT NOT NULL DEFAULT '0'
+) STRICT;
+CREATE INDEX IF NOT EXISTS stream_purchases_by_payee ON stream_purchases (payer, payee, device, mode);
+CREATE TABLE IF NOT EXISTS bought_readings (
+  payer TEXT NOT NULL, device TEXT NOT NULL, seq INTEGER NOT NULL, channel_id TEXT NOT NULL, schema TEXT NOT NULL,
+  signer BLOB NOT NULL, leaf BLOB NOT NULL, price TEXT NOT NULL, at INTEGER NOT NULL,
+  taken INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (payer, device, seq)
+) STRICT;
+CREATE INDEX IF NOT EXISTS bought_readings_untaken ON bought_readings (channel_id, seq) WHERE taken = 0;
+CREATE TABLE IF NOT EXISTS bought_schemas (hash TEXT PRIMARY KEY, document BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS stream_sales (
+  channel_id TEXT PRIMARY KEY, payee TEXT NOT NULL, device TEXT NOT NULL, mode TEXT NOT NULL, seq INTEGER NOT NULL,
+  base TEXT NOT NULL, ceiling TEXT NOT NULL, lock TEXT NOT NULL, preimage BLOB NOT NULL, signature BLOB NOT NULL,
+  at INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS answers (
   payee TEXT NOT NULL, identifier TEXT NOT NULL, request TEXT NOT NULL, payer TEXT NOT NULL, state TEXT NOT NULL,
