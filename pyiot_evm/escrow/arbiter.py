@@ -1,0 +1,77 @@
+"""The arbiter: knows the offers that name it, watches their rentals, and splits what is in dispute.
+
+Example:
+    >>> from pyiot_evm.escrow.arbiter import Arbiter
+    >>> Arbiter.__init__.__kwdefaults__ is None
+    True
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from pyiot_evm.escrow.owner import require_state
+from pyiot_evm.escrow.records import Role, State
+from pyiot_evm.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pyiot_evm.chain.calls import Call
+    from pyiot_evm.escrow.clerk import Clerk
+    from pyiot_evm.escrow.offers import RentalOffer
+    from pyiot_evm.escrow.records import RentalRecord
+
+__all__ = ["Arbiter"]
+
+
+class Arbiter:
+    """What an arbiter does about rentals.
+
+    Args:
+        clerk: Whose.
+    """
+
+    def __init__(self, clerk: Clerk) -> None:
+        self._clerk = clerk
+
+    def watch(self, offer: RentalOffer) -> None:
+        """Take note of an offer that names this account as its arbiter.
+
+        Raises:
+            InputError: It names another one, or is for another chain.
+        """
+        clerk = self._clerk
+        clerk.check_place(offer)
+        if offer.terms.arbiter != clerk.address:
+            raise InputError(f"the offer's arbiter is {offer.terms.arbiter}, not {clerk.address}")
+        clerk.journal.watch_offer(offer)
+        clerk.forget_scan(Role.ARBITER, offer.terms.owner)
+
+    def look(self) -> list[RentalRecord]:
+        """Find rentals of the offers that name this account and return those that are not over."""
+        clerk = self._clerk
+        offers = sorted(clerk.journal.watched_offers(clerk.address), key=lambda offer: offer.terms.owner)
+        for _, group in groupby(offers, key=lambda offer: offer.terms.owner):
+            clerk.find(Role.ARBITER, list(group))
+        return clerk.refresh(clerk.journal.rentals(clerk.address, role=Role.ARBITER, is_open=True))
+
+    def rule(self, record: RentalRecord, award: int) -> RentalRecord:
+        """Split what is claimed: ``award`` to the owner, the rest to the renter.
+
+        Raises:
+            InputError: It is not disputed, or the award is out of bounds.
+        """
+        require_state(record, State.DISPUTED)
+        return self._clerk.act(record, "rule", self.rule_call(record, award))
+
+    def rule_call(self, record: RentalRecord, award: int) -> Call[None]:
+        """Return the call that rules.
+
+        Raises:
+            InputError: The award is out of bounds.
+        """
+        if not 0 <= award <= record.standing.claimed:
+            raise InputError(
+                f"an award is at most what is claimed, {record.standing.claimed}, not {award} (base units)"
+            )
+        return self._clerk.contract.rule(self._clerk.struct(record), award)

@@ -1,0 +1,143 @@
+"""What a renter can know before it pays: is the offer what it says, and does it suit?
+
+Example:
+    >>> import dataclasses
+    >>> [field.name for field in dataclasses.fields(Inspection)]
+    ['offer', 'is_registered', 'now']
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyiot_evm.contracts.erc1271 import Erc1271
+from pyiot_evm.device.signers import check_signer, verify_signature
+from pyiot_evm.escrow.offering import MAX_AHEAD, MAX_GRACE, MAX_WINDOW, MIN_WINDOW
+from pyiot_evm.exceptions import BudgetError, ConsistencyError, ContractError, InputError, VerificationError
+from pyiot_evm.hashing import keccak256
+from pyiot_evm.identity import Devices
+from pyiot_evm.market.key_release import is_on_curve
+from pyiot_evm.types import ZERO_ADDRESS, Bytes32
+
+if TYPE_CHECKING:
+    from pyiot_evm.escrow.clerk import Clerk
+    from pyiot_evm.escrow.offers import RentalOffer
+    from pyiot_evm.escrow.policies import RenterPolicy
+
+__all__ = ["Inspection", "inspect"]
+
+_MAGIC = bytes.fromhex("1626ba7e")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """An offer that was checked.
+
+    Attributes:
+        is_registered: Whether the registry knows the device.
+        now: The chain's time when it was checked, Unix seconds.
+    """
+
+    offer: RentalOffer
+    is_registered: bool
+    now: int
+
+
+def inspect(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> Inspection:
+    """Check everything about an offer that can be known before paying.
+
+    Args:
+        clerk: Who would rent.
+        offer: What a stranger wrote.
+        policy: What the renter agrees to.
+
+    Raises:
+        InputError: It does not suit, or is for another chain.
+        BudgetError: It costs more than the policy allows, or another token.
+        VerificationError: It is not what it says.
+    """
+    now = clerk.now()
+    clerk.check_place(offer)
+    _check_bounds(offer, now)
+    _check_policy(clerk, offer, policy)
+    _check_token(clerk, offer)
+    _check_signature(clerk, offer)
+    return Inspection(offer, _check_device(clerk, offer, policy), now)
+
+
+def _check_bounds(offer: RentalOffer, now: int) -> None:
+    terms = offer.terms
+    if not terms.start < terms.end <= now + MAX_AHEAD or terms.grace > MAX_GRACE:
+        raise VerificationError("the offer's slot or grace is out of the escrow's bounds")
+    if now >= offer.hand_over_deadline:
+        raise InputError("the offer's time to hand over has passed")
+    for name in ("claim_window", "reply_window", "ruling_window"):
+        if not MIN_WINDOW <= getattr(terms, name) <= MAX_WINDOW:
+            raise VerificationError(f"the offer's {name.replace('_', ' ')} is out of the escrow's bounds")
+    if not is_on_curve((terms.key_x, terms.key_y)):
+        raise VerificationError("the offer's access key is not on the curve")
+    if terms.terms != offer.document.hash:
+        raise VerificationError("the offer's document is not the one that its terms name")
+    if keccak256(offer.signer) != terms.signer_hash:
+        raise VerificationError("the offer's signer is not the one that its terms pin")
+    try:
+        check_signer(offer.signer)
+    except InputError as error:
+        raise VerificationError(f"the device could never check out: {error}") from error
+
+
+def _check_policy(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> None:
+    terms, renter = offer.terms, clerk.address
+    if terms.owner in (renter, ZERO_ADDRESS):
+        raise InputError("an owner cannot rent its own offer")
+    if policy.token not in (None, terms.token):
+        raise BudgetError(f"the limit is in token {policy.token}, the price in {terms.token}")
+    if policy.max_price is not None and offer.price > policy.max_price:
+        raise BudgetError(f"fee, meter cap and deposit are {offer.price}, the limit {policy.max_price} (base units)")
+    if not policy.allow_own_arbiter and terms.arbiter in (terms.owner, renter):
+        raise InputError("the offer's arbiter is one of the two parties", hint="allow it only if you mean it")
+    if policy.arbiters is not None and terms.arbiter not in policy.arbiters:
+        raise InputError(f"the arbiter {terms.arbiter} is none of those that this renter takes")
+    limits = (
+        ("reply window", terms.reply_window >= policy.min_reply_window, f"below {policy.min_reply_window}"),
+        ("claim window", terms.claim_window <= policy.max_claim_window, f"above {policy.max_claim_window}"),
+        ("ruling window", terms.ruling_window <= policy.max_ruling_window, f"above {policy.max_ruling_window}"),
+    )
+    for name, suits, why in limits:
+        if not suits:
+            raise InputError(f"the offer's {name} is {why} s, which this renter does not take")
+
+
+def _check_token(clerk: Clerk, offer: RentalOffer) -> None:
+    try:
+        clerk.chain.token_info(offer.terms.token)
+    except (ConsistencyError, ContractError) as error:
+        raise VerificationError(f"{offer.terms.token} is no ERC-20 token") from error
+
+
+def _check_signature(clerk: Clerk, offer: RentalOffer) -> None:
+    terms_id, owner = offer.id, offer.terms.owner
+    if not clerk.chain.code_at(owner):
+        if not verify_signature(owner, terms_id, offer.signature):
+            raise VerificationError(f"{owner} did not sign this offer")
+        return
+    try:
+        answer = clerk.chain.call(Erc1271(owner).is_valid_signature(Bytes32(terms_id), offer.signature))
+    except (ConsistencyError, ContractError) as error:
+        raise VerificationError(f"the account {owner} did not sign this offer") from error
+    if bytes(answer) != _MAGIC:
+        raise VerificationError(f"the account {owner} did not sign this offer")
+
+
+def _check_device(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> bool:
+    """Check that the pinned signer is the device's; returns whether the registry knows the device."""
+    terms = offer.terms
+    record = Devices(clerk.chain).get(terms.device)
+    if record.is_revoked:
+        raise VerificationError(f"the device {terms.device} was revoked")
+    if record.key != terms.signer_hash:
+        raise VerificationError(f"the offer's signer is not the present signer of the device {terms.device}")
+    if not record.is_registered and not policy.allow_unregistered:
+        raise InputError(f"the device {terms.device} is not registered", hint="allow it only if you know the device")
+    return record.is_registered

@@ -1,0 +1,223 @@
+"""Making offers: the access key, the salt, the terms, the signature.
+
+The access key of an offer is derived from the owner's own key and all of its other terms, the salt included: it is a
+fresh one for every offer, and neither a crash nor a lost journal can lose it.
+
+Example:
+    >>> ask = RentalAsk(RentalDocument("Bay 7", unit="kWh"), start=1_800_000_000, end=1_800_003_600, fee=500_000)
+    >>> ask.claim_window, ask.reply_window, ask.ruling_window
+    (86400, 172800, 604800)
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pyiot_evm.contracts.deposit_escrow import Terms
+from pyiot_evm.device.schema import canonical_json
+from pyiot_evm.device.signers import check_signer
+from pyiot_evm.escrow.offers import RentalDocument, RentalOffer, terms_id_of
+from pyiot_evm.escrow.records import OfferRecord, OfferState, Role
+from pyiot_evm.exceptions import InputError
+from pyiot_evm.hashing import keccak256
+from pyiot_evm.market.key_release import CURVE_ORDER, ContentKey
+from pyiot_evm.types import ZERO_ADDRESS, Address, Bytes32, DeviceId
+
+if TYPE_CHECKING:
+    from pyiot_evm.escrow.clerk import Clerk
+
+__all__ = ["Offering", "RentalAsk", "access_key"]
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 24 * 3600
+MIN_WINDOW: Final = 10 * _MINUTE
+MAX_WINDOW: Final = 30 * _DAY
+MAX_GRACE: Final = _DAY
+MAX_AHEAD: Final = 400 * _DAY
+_MAX_AMOUNT: Final = 1 << 96
+_PURPOSE: Final = "rental access key"
+
+
+@dataclass(frozen=True, slots=True)
+class RentalAsk:
+    """What an owner asks for, in base units and seconds.
+
+    Attributes:
+        document: What it is.
+        start: When the slot begins, Unix seconds.
+        end: When it ends.
+        fee: For the rental as such.
+        rate: For each unit that the device meters.
+        meter_cap: The most that metering can cost.
+        deposit: What may be claimed of after the check-out.
+        arbiter: Who rules; zero for nobody, then the renter keeps the deposit.
+        grace: Seconds after the start to hand over.
+        claim_window: Seconds to claim after the check-out.
+        reply_window: Seconds to answer a claim.
+        ruling_window: Seconds to rule.
+        agreement: What an arbiter's contract wants in the terms in place of the document's hash.
+    """
+
+    document: RentalDocument
+    start: int
+    end: int
+    fee: int
+    rate: int = 0
+    meter_cap: int = 0
+    deposit: int = 0
+    arbiter: Address = ZERO_ADDRESS
+    grace: int = _HOUR
+    claim_window: int = _DAY
+    reply_window: int = 2 * _DAY
+    ruling_window: int = 7 * _DAY
+    agreement: Bytes32 | None = None
+
+    def check(self, *, now: int) -> None:
+        """Check the bounds that the contract has.
+
+        Raises:
+            InputError: It would not open such terms.
+        """
+        if not self.start < self.end:
+            raise InputError("the rental ends before it starts")
+        if not now < min(self.start + self.grace, self.end) or self.end > now + MAX_AHEAD:
+            raise InputError("the slot is over, or ends more than 400 days away")
+        if not 0 <= self.grace <= MAX_GRACE:
+            raise InputError(f"the grace is at most a day, not {self.grace} s")
+        for name in ("claim_window", "reply_window", "ruling_window"):
+            if not MIN_WINDOW <= getattr(self, name) <= MAX_WINDOW:
+                raise InputError(f"the {name.replace('_', ' ')} is 10 minutes to 30 days, not {getattr(self, name)} s")
+        for name in ("fee", "rate", "meter_cap", "deposit"):
+            if not 0 <= getattr(self, name) < _MAX_AMOUNT:
+                raise InputError(f"the {name.replace('_', ' ')} does not fit: {getattr(self, name)}")
+        if self.meter_cap and not self.rate:
+            raise InputError("a meter cap without a rate would never be charged", hint="give a rate, or no cap")
+
+
+class Offering:
+    """Makes an owner's offers.
+
+    Args:
+        clerk: Whose.
+    """
+
+    def __init__(self, clerk: Clerk) -> None:
+        self._clerk = clerk
+
+    def offer(
+        self, ask: RentalAsk, *, token: Address, device: DeviceId, signer: bytes, again: bool = False
+    ) -> OfferRecord:
+        """Sign an offer; the same request gives the same offer, unless that was cancelled or ``again`` is set.
+
+        Args:
+            ask: What is asked for.
+            token: The ERC-20 to be paid in.
+            device: The device that checks in and out.
+            signer: Its signer bytes, pinned in the terms.
+            again: Whether to make another offer of the same request.
+
+        Raises:
+            InputError: The contract would not open such terms; nothing was signed.
+        """
+        clerk = self._clerk
+        now, block = clerk.now(), clerk.chain.block_number()
+        ask.check(now=now)
+        check_signer(signer)
+        request = self._request(ask, token=token, device=device, signer=signer)
+
+        def make(number: int, salt: int) -> OfferRecord:
+            offer = self._draft(ask, token=token, device=device, signer=signer, salt=salt, block=block)
+            return OfferRecord(offer.id, clerk.address, request, number, OfferState.DRAFTED, offer, now)
+
+        record = clerk.journal.open_offer(clerk.address, request, again=again, make=make)
+        return self._sign(record) if record.state is OfferState.DRAFTED else record
+
+    def cancel(self, record: OfferRecord) -> OfferRecord:
+        """Take an offer back by using up its salt; a rental that was opened goes on.
+
+        Raises:
+            ContractError: The salt is used: somebody opened the rental.
+        """
+        clerk = self._clerk
+        clerk.send_once(record.terms_id, "cancel", clerk.contract.cancel_nonce(record.offer.terms.salt))
+        cancelled = replace(record, state=OfferState.CANCELLED)
+        clerk.journal.set_offer(cancelled)
+        return cancelled
+
+    def restore(self, offer: RentalOffer) -> OfferRecord:
+        """Put back an offer of this account from its file, after the journal was lost.
+
+        Raises:
+            InputError: It is not this account's, or for another chain.
+        """
+        clerk = self._clerk
+        clerk.check_place(offer)
+        if offer.terms.owner != clerk.address:
+            raise InputError(f"the offer is of {offer.terms.owner}, not of {clerk.address}")
+        if access_key(clerk, offer.terms).point != (offer.terms.key_x, offer.terms.key_y):
+            raise InputError("the offer's access key is not one that this account makes")
+        known = clerk.journal.offer(offer.id, clerk.address)
+        if known is not None:
+            return known
+        request = Bytes32(keccak256(b"restored" + offer.id))
+        record = OfferRecord(offer.id, clerk.address, request, 0, OfferState.SIGNED, offer, clerk.now())
+        clerk.journal.set_offer(record)
+        clerk.forget_scan(Role.OWNER, clerk.address)
+        return record
+
+    def _sign(self, record: OfferRecord) -> OfferRecord:
+        signature = self._clerk.signer.sign_digest(record.terms_id)
+        signed = replace(record, state=OfferState.SIGNED, offer=replace(record.offer, signature=signature))
+        self._clerk.journal.set_offer(signed)
+        return signed
+
+    def _request(self, ask: RentalAsk, *, token: Address, device: DeviceId, signer: bytes) -> Bytes32:
+        asked: dict[str, Any] = {
+            name: str(getattr(ask, name)) for name in RentalAsk.__dataclass_fields__ if name != "document"
+        }
+        asked |= {"document": ask.document.fields(), "token": str(token), "device": str(device)}
+        asked |= {"signer": signer.hex(), "escrow": str(self._clerk.contract.address)}
+        return Bytes32(keccak256(canonical_json(asked)))
+
+    def _draft(
+        self, ask: RentalAsk, *, token: Address, device: DeviceId, signer: bytes, salt: int, block: int
+    ) -> RentalOffer:
+        clerk = self._clerk
+        blank = Terms(
+            owner=clerk.address,
+            token=token,
+            fee=ask.fee,
+            rate=ask.rate,
+            meter_cap=ask.meter_cap,
+            deposit=ask.deposit,
+            device=device,
+            signer_hash=Bytes32(keccak256(signer)),
+            arbiter=ask.arbiter,
+            key_x=0,
+            key_y=0,
+            start=ask.start,
+            end=ask.end,
+            grace=ask.grace,
+            claim_window=ask.claim_window,
+            reply_window=ask.reply_window,
+            ruling_window=ask.ruling_window,
+            terms=ask.agreement or ask.document.hash,
+            salt=salt,
+        )
+        x, y = access_key(clerk, blank).point
+        return RentalOffer(
+            chain_id=clerk.chain.chain_id,
+            escrow=clerk.contract.address,
+            block=block,
+            terms=replace(blank, key_x=x, key_y=y),
+            signer=signer,
+            document=ask.document,
+        )
+
+
+def access_key(clerk: Clerk, terms: Terms) -> ContentKey:
+    """Return κ of an owner's terms: derived from the owner's key and from everything else in the terms."""
+    blank = terms_id_of(replace(terms, key_x=0, key_y=0), clerk.messages)
+    wide = hmac.digest(clerk.vault.derive(_PURPOSE), bytes(blank), "sha512")
+    return ContentKey(int.from_bytes(wide, "big") % (CURVE_ORDER - 1) + 1)

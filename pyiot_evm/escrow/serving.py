@@ -1,0 +1,164 @@
+"""The loops that watch an account's rentals, as owner, as renter and as arbiter, and never miss a deadline.
+
+Each step looks at the chain once, begins whatever can be done now for every rental, and then waits for all of it. A
+rental that cannot be served does not stop the others; a node that does not answer is asked again. What was begun is in
+the journals, so a loop can be killed at any line, and two loops of one account do everything once.
+
+Example:
+    >>> import threading
+    >>> stop = threading.Event()
+    >>> stop.set()
+    >>> RentalLoop([], poll=0.1).run(stop)
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pyiot_evm.exceptions import ConsistencyError, PyIotEvmError, TransportError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+
+    from pyiot_evm.chain.calls import Call
+    from pyiot_evm.escrow.clerk import Act, Clerk
+    from pyiot_evm.escrow.records import RentalRecord, Role
+    from pyiot_evm.types import RentalId
+
+__all__ = ["RentalAction", "RentalLoop", "Step", "Watch"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RentalAction:
+    """One thing that a loop did, or could not do.
+
+    Attributes:
+        kind: ``handed-over``, ``refunded``, ``checked-in``, ``checked-out``, ``claimed``, ``released``, ``accepted``,
+            ``rejected``, ``ruled``, ``closed``, ``withdrawn``, ``late`` (too near the deadline to hand over) or
+            ``failed``.
+        role: As what.
+        rental_id: The rental, where it was about one.
+        transaction: The hash, where there was one.
+        gas: The gas it used.
+        error: Why it failed.
+    """
+
+    kind: str
+    role: Role
+    rental_id: RentalId | None = None
+    transaction: str = ""
+    gas: int = 0
+    error: PyIotEvmError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is to be done about a rental now.
+
+    Attributes:
+        purpose: The transaction's kind, one word.
+        kind: What it is called once it is done.
+    """
+
+    purpose: str
+    kind: str
+    call: Call[None]
+
+
+class Watch(Protocol):
+    """What one role does about its rentals."""
+
+    clerk: Clerk
+    role: Role
+
+    def look(self) -> list[RentalRecord]:
+        """Return the rentals that are not over, as the chain has them."""
+
+    def decide(self, record: RentalRecord, now: int) -> Step | RentalAction | None:
+        """Say what is to be done about a rental now."""
+
+    def finish(self) -> list[RentalAction]:
+        """Do what is to be done at the end of a step."""
+
+
+class RentalLoop:
+    """Watches rentals.
+
+    Args:
+        watches: One for each role.
+        poll: Seconds between two looks at the chain.
+    """
+
+    def __init__(self, watches: Sequence[Watch], *, poll: float) -> None:
+        self._watches = watches
+        self._poll = poll
+
+    def run(self, stop: threading.Event, *, report: Callable[[RentalAction], None] | None = None) -> None:
+        """Watch until ``stop`` is set. A chain that does not answer is asked again."""
+        while not stop.is_set():
+            try:
+                for action in self.step():
+                    if report is not None:
+                        report(action)
+            except ConsistencyError:
+                raise
+            except PyIotEvmError as error:
+                if stop.is_set():
+                    return
+                _log.warning("something did not work, trying again: %s", error)
+            stop.wait(self._poll)
+
+    def step(self) -> list[RentalAction]:
+        """Look once at the chain and do what can be done now; safe to call at any time and from several processes.
+
+        Raises:
+            TransportError: The chain did not answer.
+        """
+        return [action for watch in self._watches for action in self._serve(watch)]
+
+    def _serve(self, watch: Watch) -> list[RentalAction]:
+        records = watch.look()
+        now = watch.clerk.now() if records else 0
+        begun = [item for record in records if (item := _begin(watch, record, now)) is not None]
+        actions = [item if isinstance(item, RentalAction) else _conclude(watch, *item) for item in begun]
+        return actions + watch.finish()
+
+
+def _begin(watch: Watch, record: RentalRecord, now: int) -> RentalAction | tuple[Act, str] | None:
+    from pyiot_evm.escrow.clerk import Act  # noqa: PLC0415 - the chain's part is slow to import
+
+    try:
+        step = watch.decide(record, now)
+        if step is None or isinstance(step, RentalAction):
+            return step
+        return Act(record, watch.clerk.begin(record.rental_id, step.purpose, step.call)), step.kind
+    except TransportError:
+        raise
+    except PyIotEvmError as error:
+        return _failed(watch, record, error)
+
+
+def _conclude(watch: Watch, act: Act, kind: str) -> RentalAction:
+    record, clerk = act.record, watch.clerk
+    try:
+        fresh = clerk.conclude(act)
+    except TransportError:
+        raise
+    except PyIotEvmError as error:
+        return _failed(watch, record, error)
+    sent = [item for item in clerk.transactions(record.rental_id) if item.purpose == act.started.purpose]
+    last = sent[-1] if sent else None
+    if fresh.state is record.state:
+        kind = "failed"
+    return RentalAction(kind, watch.role, record.rental_id, last.hash if last else "", last.gas if last else 0)
+
+
+def _failed(watch: Watch, record: RentalRecord, error: PyIotEvmError) -> RentalAction:
+    (fresh,) = watch.clerk.refresh([record])
+    _log.info("rental %s (%s): %s", record.rental_id, fresh.state, error)
+    return RentalAction("failed", watch.role, record.rental_id, error=error)

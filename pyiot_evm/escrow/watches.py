@@ -1,0 +1,224 @@
+"""What each role does about a rental, state by state: the loops' rules.
+
+==============  =======================================  ==============================================  ==============
+state           owner                                    renter                                          arbiter
+==============  =======================================  ==============================================  ==============
+opened          hands over, or refunds a bad mask        after the deadline: takes everything back
+active          shows the check-out, if it holds it      takes the key; shows check-in and check-out;
+                                                         after the deadline: takes everything back
+checked-in      the same; after the deadline: the fee    shows the check-out; after the deadline: cap
+checked-out     claims, or releases, by its policy       after the deadline: takes the deposit
+claimed         after the deadline: takes the claim      accepts or rejects, by its policy
+disputed                                                 after the deadline: takes the deposit           rules
+==============  =======================================  ==============================================  ==============
+
+Example:
+    >>> from pyiot_evm.escrow.watches import OwnerWatch
+    >>> OwnerWatch.role
+    <Role.OWNER: 'owner'>
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from pyiot_evm.escrow.records import Role, State
+from pyiot_evm.escrow.serving import RentalAction, Step
+from pyiot_evm.escrow.views import view
+from pyiot_evm.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pyiot_evm.escrow.arbiter import Arbiter
+    from pyiot_evm.escrow.clerk import Clerk
+    from pyiot_evm.escrow.owner import Owner
+    from pyiot_evm.escrow.policies import ArbiterPolicy, OwnerPolicy, RenterPolicy
+    from pyiot_evm.escrow.records import RentalRecord
+    from pyiot_evm.escrow.renter import Renter
+    from pyiot_evm.types import RentalId
+
+__all__ = ["ArbiterWatch", "OwnerWatch", "RenterWatch", "closing_purpose"]
+
+_log = logging.getLogger(__name__)
+
+
+class OwnerWatch:
+    """The owner's rules.
+
+    Args:
+        clerk: Whose.
+        owner: What an owner can do.
+        policy: How it acts.
+    """
+
+    role = Role.OWNER
+
+    def __init__(self, clerk: Clerk, *, owner: Owner, policy: OwnerPolicy) -> None:
+        self.clerk = clerk
+        self._owner = owner
+        self._policy = policy
+        self._late: set[RentalId] = set()
+        self._confirmed: set[object] = set()
+
+    def look(self) -> list[RentalRecord]:
+        """Return the rentals that are not over."""
+        records = self._owner.look()
+        self._confirmed = self._owner.confirmed([record for record in records if record.state is State.OPENED])
+        return records
+
+    def decide(self, record: RentalRecord, now: int) -> Step | RentalAction | None:
+        """Say what is to be done about a rental now."""
+        is_over = now >= record.deadline
+        if record.state is State.OPENED:
+            return None if is_over else self._answer(record, now)
+        if record.state in (State.ACTIVE, State.CHECKED_IN) and not is_over:
+            return shown(self.clerk, record, now, check_in=False)
+        if record.state is State.CHECKED_IN:
+            return _closing(self.clerk, record)
+        if record.state is State.CHECKED_OUT and not is_over:
+            return self._claim(record)
+        return _closing(self.clerk, record) if record.state is State.CLAIMED and is_over else None
+
+    def finish(self) -> list[RentalAction]:
+        """Take out what was earned, where the policy says so."""
+        return withdrawn(self.clerk, self.role) if self._policy.withdraw else []
+
+    def _answer(self, record: RentalRecord, now: int) -> Step | RentalAction | None:
+        decision = record.decision
+        if decision is None and record.rental_id in self._confirmed:
+            decision = self._owner.judge(record)
+        if decision == "refund":
+            return Step("refund", "refunded", self.clerk.contract.refund(self.clerk.struct(record)))
+        if self._owner.is_in_time(record, now):
+            if record.rental_id not in self._confirmed:
+                return None
+            return Step("hand-over", "handed-over", self._owner.hand_over_call(record))
+        if record.rental_id in self._late:
+            return None
+        self._late.add(record.rental_id)
+        _log.warning("rental %s is too close to its deadline to be handed over", record.rental_id)
+        return RentalAction("late", self.role, record.rental_id)
+
+    def _claim(self, record: RentalRecord) -> Step | None:
+        claim = self._policy.claim(view(self.clerk, record)) if self._policy.claim is not None else None
+        if claim is not None and claim.amount:
+            if claim.amount > record.offer.terms.deposit:
+                raise InputError(f"the claim is {claim.amount}, the deposit {record.offer.terms.deposit} (base units)")
+            call = self.clerk.contract.claim(self.clerk.struct(record), claim.amount, claim.evidence)
+            return Step("claim", "claimed", call)
+        if claim is not None or (self._policy.release and self._policy.claim is None):
+            return Step("release", "released", self._owner.release_call(record))
+        return None
+
+
+class RenterWatch:
+    """The renter's rules.
+
+    Args:
+        clerk: Whose.
+        renter: What a renter can do.
+        policy: How it acts.
+    """
+
+    role = Role.RENTER
+
+    def __init__(self, clerk: Clerk, *, renter: Renter, policy: RenterPolicy) -> None:
+        self.clerk = clerk
+        self._renter = renter
+        self._policy = policy
+
+    def look(self) -> list[RentalRecord]:
+        """Return the rentals that are not over; an access key that was handed over is journalled."""
+        return self._renter.look()
+
+    def decide(self, record: RentalRecord, now: int) -> Step | RentalAction | None:
+        """Say what is to be done about a rental now."""
+        if record.state in (State.DRAFTED, State.NONE):
+            return None
+        if now >= record.deadline:
+            return None if record.state is State.CLAIMED else _closing(self.clerk, record)
+        if record.state in (State.ACTIVE, State.CHECKED_IN):
+            return shown(self.clerk, record, now, check_in=self._policy.check_in)
+        return self._answer(record, now) if record.state is State.CLAIMED else None
+
+    def finish(self) -> list[RentalAction]:
+        """Take out what came back, where the policy says so."""
+        return withdrawn(self.clerk, self.role) if self._policy.withdraw else []
+
+    def _answer(self, record: RentalRecord, now: int) -> Step | None:
+        policy, clerk = self._policy, self.clerk
+        answer = policy.reply(view(clerk, record)) if policy.reply is not None else None
+        if answer is None and policy.accept_up_to is not None:
+            answer = record.standing.claimed <= policy.accept_up_to
+        margin = policy.reply_margin(window=record.offer.terms.reply_window)
+        if answer is None and now + margin >= record.deadline:
+            _log.warning("rental %s: nobody answered the claim, so it is rejected", record.rental_id)
+            answer = False
+        if answer is None:
+            return None
+        rental = clerk.struct(record)
+        if answer:
+            return Step("accept", "accepted", clerk.contract.accept(rental))
+        return Step("reject", "rejected", clerk.contract.reject(rental))
+
+
+class ArbiterWatch:
+    """The arbiter's rules.
+
+    Args:
+        clerk: Whose.
+        arbiter: What an arbiter can do.
+        policy: How it rules.
+    """
+
+    role = Role.ARBITER
+
+    def __init__(self, clerk: Clerk, *, arbiter: Arbiter, policy: ArbiterPolicy) -> None:
+        self.clerk = clerk
+        self._arbiter = arbiter
+        self._policy = policy
+
+    def look(self) -> list[RentalRecord]:
+        """Return the rentals that are not over."""
+        return self._arbiter.look()
+
+    def decide(self, record: RentalRecord, now: int) -> Step | RentalAction | None:
+        """Say what is to be done about a rental now."""
+        if record.state is not State.DISPUTED or now >= record.deadline or self._policy.ruling is None:
+            return None
+        award = self._policy.ruling(view(self.clerk, record))
+        if award is None:
+            return None
+        return Step("rule", "ruled", self._arbiter.rule_call(record, award))
+
+    def finish(self) -> list[RentalAction]:
+        """Do nothing: an arbiter is paid nothing here."""
+        return []
+
+
+def shown(clerk: Clerk, record: RentalRecord, now: int, *, check_in: bool) -> Step | None:
+    """Return the step that shows what the device said, where the journal holds it."""
+    said = clerk.journal.statement(record.terms_id, "check-out")
+    if said is not None:
+        return Step("check-out", "checked-out", clerk.statement_call(record, said))
+    if not check_in or record.state is not State.ACTIVE or now >= record.offer.terms.end:
+        return None
+    said = clerk.journal.statement(record.terms_id, "check-in")
+    return None if said is None else Step("check-in", "checked-in", clerk.statement_call(record, said))
+
+
+def withdrawn(clerk: Clerk, role: Role) -> list[RentalAction]:
+    """Take out what an account has in the escrow, in every token that its rentals are in."""
+    tokens = {record.offer.terms.token for record in clerk.journal.rentals(clerk.address, role=role)}
+    held = [token for token in sorted(tokens) if clerk.chain.call(clerk.contract.credit_of(clerk.address, token))]
+    taken = (clerk.withdraw(token) for token in held)
+    return [RentalAction("withdrawn", role, None, sent.hash, sent.gas) for sent in taken if sent is not None]
+
+
+def closing_purpose(state: State) -> str:
+    """Return what closing a rental in a state is called: the one that misses its check-out is closed a second time."""
+    return "close-missed" if state is State.CHECKED_IN else "close"
+
+
+def _closing(clerk: Clerk, record: RentalRecord) -> Step:
+    return Step(closing_purpose(record.state), "closed", clerk.contract.close(clerk.struct(record)))
