@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pyiot_evm.cli.options import CHAIN, KEYS, TOKEN, As, command
 from pyiot_evm.cli.root import HelpfulGroup
 from pyiot_evm.cli.session import Session
+
+if TYPE_CHECKING:
+    from pyiot_evm.gateway.server import Gateway
 
 __all__ = ["nouns"]
 
@@ -26,10 +29,10 @@ def run(
     price_row: Annotated[str | None, typer.Option(metavar="AMOUNT", help="What one reading costs.")] = None,
     price_latest: Annotated[str | None, typer.Option(metavar="AMOUNT", help="What the latest one costs.")] = None,
 ) -> None:
-    """Serve NAME's readings and offers to every x402 client, until Ctrl-C.
+    """Serve NAME's readings and offers to every x402 client, until stopped.
 
     Paid are readings, by the schemes exact and batch-settlement; devices, offers and bundles are free. The watchtower
-    claims what is due while it runs. GET /openapi.json describes the interface.
+    claims what is due while it runs. Ctrl-C or SIGTERM ends it. GET /openapi.json describes the interface.
 
     Example:
         pyiot gateway run --as sensor --price-row 0.0001
@@ -42,5 +45,13 @@ def run(
     given = {"price_row": price_row, "price_latest": price_latest}
     prices: dict[str, Any] = {key: info.to_units(text) for key, text in given.items() if text is not None}
     terms = replace(terms, **prices)
-    session.output.say(f"serving {name} on http://{host}:{port}; Ctrl-C ends it")
-    Gateway(session.machine(name), terms).run(host=host, port=port)
+    with session.stop_signal() as stop:
+        gateway = Gateway(session.machine(name), terms)
+        gateway.run(host=host, port=port, stop=stop, report=lambda url: _tell(session, name, gateway, url))
+
+
+def _tell(session: Session, name: str, gateway: "Gateway", url: str) -> None:
+    """Say that a gateway serves, once it does."""
+    session.output.say(f"serving {name} on {url}; Ctrl-C ends it")
+    if not gateway.sells_readings:
+        session.output.say(f"{name} has no device key: only its offers are served")

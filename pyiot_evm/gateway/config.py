@@ -56,7 +56,8 @@ class GatewayConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "schemes" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise InputError(f"{field.name} is a whole number from 1, not {value!r}")
+                least = "at least one base unit of the token" if field.name in _MONEY else "a whole number from 1"
+                raise InputError(f"{field.name} is {least}, not {value!r}")
         if not self.schemes or set(self.schemes) - set(SCHEMES):
             raise InputError(f"schemes are {' and '.join(SCHEMES)}, not {', '.join(map(str, self.schemes))}")
 

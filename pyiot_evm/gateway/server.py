@@ -5,6 +5,8 @@ x402's facilitator waits for blocks; every paid request is served in a thread, s
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +26,7 @@ from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.payment.x402_signer import AuthorizerSigner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from fastapi import FastAPI
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Gateway"]
 
 _READY: Final = 30.0
+_LOOK: Final = 1.0
 _KEEP_ALIVE: Final = 15
+_BACKLOG: Final = 2048
 _HEADER_LIMIT: Final = 32_768
 
 
@@ -61,6 +66,11 @@ class Gateway:
         """The chain's CAIP-2 name."""
         return f"eip155:{self.machine.chain.chain_id}"
 
+    @property
+    def sells_readings(self) -> bool:
+        """Whether the machine has a device, whose readings are sold."""
+        return self._readings is not None
+
     def app(self) -> FastAPI:
         """Return the ASGI application, for any server.
 
@@ -82,12 +92,33 @@ class Gateway:
         till = Till(server=server, chain=self.machine.chain, storage=storage, answers=answers, faults=self._faults)
         return create_app(Shop(self.config, till, self._readings, OfferSource(self.machine), self.network))
 
-    def run(self, *, host: str = "127.0.0.1", port: int = 8402) -> None:
-        """Serve until the process is told to stop."""
-        self._server = self._uvicorn(host, port)
-        self._watchtower.start()
+    def run(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8402,
+        stop: threading.Event | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        """Serve until ``stop`` is set, or for ever.
+
+        Args:
+            host: On which address.
+            port: Where to listen; 0 takes a free one.
+            stop: Ends it, once the requests that it has are answered.
+            report: Called with the gateway's address once it answers.
+
+        Raises:
+            ConfigurationError: It cannot listen there, or its server ended by itself.
+        """
+        url = self.start(host=host, port=port)
         try:
-            self._server.run()
+            if report is not None:
+                report(url)
+            ended = stop or threading.Event()
+            while not ended.wait(_LOOK):
+                if self._thread is None or not self._thread.is_alive():
+                    raise ConfigurationError("the gateway's server ended by itself", hint="its last words are above")
         finally:
             self.close()
 
@@ -95,19 +126,19 @@ class Gateway:
         """Serve in a thread and return the gateway's address.
 
         Raises:
-            ConfigurationError: It did not come up, e.g. because the port is taken.
+            ConfigurationError: It cannot listen there, e.g. because the port is taken.
         """
-        self._server = self._uvicorn(host, port)
-        self._thread = threading.Thread(target=self._server.run, name="pyiot gateway", daemon=True)
+        self._server = self._uvicorn()
+        listening = _listen(host, port)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="pyiot gateway", daemon=True)
         self._thread.start()
         end = time.monotonic() + _READY
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > end:
-                raise ConfigurationError(f"the gateway did not come up on {host}:{port}", hint="is the port taken?")
+                raise ConfigurationError(f"the gateway did not come up on {host}:{port}")
             time.sleep(0.01)
         self._watchtower.start()
-        place = self._server.servers[0].sockets[0].getsockname()
-        return f"http://{place[0]}:{place[1]}"
+        return _url(listening)
 
     def close(self) -> None:
         """Stop serving; a second call does nothing."""
@@ -135,14 +166,12 @@ class Gateway:
         folder = self.machine.chain.home.journals / entry.device.hex()
         return ReadingSource(folder, entry.device, entry.signer)
 
-    def _uvicorn(self, host: str, port: int) -> Any:
+    def _uvicorn(self) -> Any:
         app = self.app()
         import uvicorn  # noqa: PLC0415 - the extra `gateway`
 
         config = uvicorn.Config(
             app,
-            host=host,
-            port=port,
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -220,3 +249,24 @@ class Gateway:
         if known.exposure + int(context.requirements.amount) > self.config.max_exposure:
             return AbortResult(reason="channel_exposure_at_its_cap")
         return None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigurationError: The port is taken, or the address is none of this computer.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ConfigurationError(
+            f"the gateway cannot listen on {host}:{port}: {reason}", hint="another --port, another --host"
+        ) from error
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

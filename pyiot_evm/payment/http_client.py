@@ -106,7 +106,9 @@ class HttpPayer:
         except requests.Timeout as error:
             raise TransportError(f"{url} did not answer within {self._timeout:.0f} s") from error
         except requests.ConnectionError as error:
-            raise TransportError(f"nothing answers at {url}") from error
+            reached = "NewConnectionError" not in str(error)
+            message = f"the connection to {url} broke before it answered" if reached else f"nothing answers at {url}"
+            raise TransportError(message) from error
         except requests.RequestException as error:
             raise TransportError(f"the answer of {url} cannot be read: {error}") from error
 
