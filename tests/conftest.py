@@ -8,7 +8,12 @@ from hypothesis import settings
 
 from pyiot_evm.contracts.data_market import DataMarket, Disclosure, Order, OrderRevealed, Resale
 from pyiot_evm.contracts.dev_dollar import DevDollar
-from pyiot_evm.device.signers import LocalSigner
+from pyiot_evm.device.lock import Lock
+from pyiot_evm.device.lock_messages import AccessKey, Purpose
+from pyiot_evm.device.lock_policy import LockHardware, LockPolicy
+from pyiot_evm.device.lock_slots import Slot
+from pyiot_evm.device.rental_messages import RentalMessages, Terms
+from pyiot_evm.device.signers import LocalSigner, device_id
 from pyiot_evm.exceptions import ContractError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, release
@@ -128,3 +133,71 @@ class Desk:
 @pytest.fixture(scope="module")
 def desk(devnet):
     return Desk(devnet)
+
+
+class Door:
+    """A lock whose clock, meter, sensors and bolt a test holds, and the owner who programs it."""
+
+    START, END = 1_800_000_000, 1_800_003_600
+
+    def __init__(self, path, *, signer=None, policy=None, chain_id=31337, escrow=b"\x11" * 20, now=START + 60):
+        self.path, self.policy = path, policy or LockPolicy()
+        self.owner, self.signer = LocalSigner.create(), signer or LocalSigner.create("p256")
+        self.messages = RentalMessages(chain_id=chain_id, contract=escrow)
+        self.now, self.meter, self.condition, self.openings = now, 1000, keccak256(b"photo"), 0
+        self.lock = self.switched_on()
+
+    def switched_on(self):
+        """A lock on the journal as it lies; the one before must be gone."""
+        hardware = LockHardware(unlock=self.unlock, condition=lambda: self.condition, meter=lambda: self.meter)
+        return Lock.open(
+            self.path, signer=self.signer, owner=self.owner.address, policy=self.policy, hardware=hardware,
+            clock=lambda: self.now,
+        )  # fmt: skip
+
+    def unplugged(self):
+        """The power fails and comes back."""
+        self.lock.close()
+        self.lock = self.switched_on()
+        return self.lock
+
+    def unlock(self):
+        self.openings += 1
+
+    def terms(self, key, **changes):
+        x, y = LocalSigner.from_secret(key).public_point
+        given = {
+            "owner": self.owner.address, "token": bytes(20), "fee": 5, "rate": 2, "meter_cap": 100, "deposit": 50,
+            "device": device_id(self.signer.signer_bytes), "signer_hash": keccak256(self.signer.signer_bytes),
+            "arbiter": bytes(20), "key_x": x, "key_y": y, "start": self.START, "end": self.END, "grace": 600,
+            "claim_window": 600, "reply_window": 600, "ruling_window": 600, "terms": bytes(32), "salt": 1,
+        }  # fmt: skip
+        return Terms(**given | changes)
+
+    def slot(self, key, *, signed_by=None, **changes):
+        terms = self.terms(key, **changes)
+        signature = (signed_by or self.owner).sign_digest(self.messages.terms_id(terms))
+        return Slot(self.messages.chain_id, self.messages.contract, terms, signature)
+
+    def rent(self, **changes):
+        """Program a slot and return the renter's key to it."""
+        secret = LocalSigner.create().secret
+        slot = self.slot(secret, **changes)
+        return AccessKey(slot.terms.device, self.lock.program(slot), secret)
+
+    def try_it(self, key, purpose=Purpose.OPEN):
+        """Ask, sign, answer: what the renter's phone does."""
+        return self.lock.answer(key.answer(self.lock.challenge(key.terms_id, purpose)))
+
+
+@pytest.fixture
+def door(tmp_path):
+    made = []
+
+    def make(**options):
+        made.append(Door(tmp_path / f"door-{len(made)}.lock", **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.lock.close()

@@ -1,0 +1,90 @@
+"""How a lock is set, and what it is built into: its tolerance and limits, its bolt, its sensors, its meter.
+
+Example:
+    >>> LockPolicy(tolerance=30).tolerance, LockHardware().meter()
+    (30, 0)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pyiot_evm.exceptions import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LockHardware", "LockPolicy"]
+
+_MAX_TOLERANCE: Final = 3600
+_DAY: Final = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class LockPolicy:
+    """How a lock is set.
+
+    Attributes:
+        tolerance: Seconds that the lock's clock may be wrong: so much earlier and later than the slot it opens, and so
+            much its clock may go back.
+        challenge_life: Seconds that a challenge is good; who asks gets at least half of that.
+        check_out_after: Seconds after the slot's end at which the lock checks out by itself, before the escrow's day of
+            grace is over; None for never.
+        free_tries: So many failed tries are each logged; after that the log backs off.
+        max_slots: So many slots it holds at once.
+        beat: Seconds after which it notes the time and the meter when nothing else happens.
+        compact_at: Bytes of journal from which on it is written anew.
+
+    Raises:
+        InputError: A value that would make a lock that opens too widely or never.
+    """
+
+    tolerance: int = 60
+    challenge_life: int = 60
+    check_out_after: int | None = 3600
+    free_tries: int = 8
+    max_slots: int = 256
+    beat: int = 900
+    compact_at: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance <= _MAX_TOLERANCE:
+            raise InputError(f"the tolerance is 0 to {_MAX_TOLERANCE} seconds, not {self.tolerance}")
+        if not 2 <= self.challenge_life <= _MAX_TOLERANCE:  # noqa: PLR2004 - half of it must be a second
+            raise InputError(f"a challenge is good for 2 to {_MAX_TOLERANCE} seconds, not {self.challenge_life}")
+        if self.check_out_after is not None and not 0 <= self.check_out_after < _DAY:
+            raise InputError(
+                f"the lock checks out by itself within a day after the end, not after {self.check_out_after} seconds",
+                hint="the escrow takes a check-out until a day after the slot's end",
+            )
+        if min(self.free_tries, self.max_slots, self.beat, self.compact_at) < 1:
+            raise InputError("free tries, slots, beat and journal size are each at least 1")
+
+
+def _nothing() -> None:
+    """Move no bolt."""
+
+
+def _no_condition() -> bytes:
+    return bytes(32)
+
+
+def _no_meter() -> int:
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class LockHardware:
+    """What a lock is built into. Each is called while the lock is held: it returns within seconds.
+
+    Attributes:
+        unlock: Moves the bolt; raises when it does not move.
+        condition: keccak256 of what the sensors see (a photo, an odometer), or zero; an OSError of it counts as zero.
+        meter: What was ever used (kWh, hours), in whole units; it only grows. An OSError of it counts as the last
+            reading that is known.
+    """
+
+    unlock: Callable[[], None] = _nothing
+    condition: Callable[[], bytes] = _no_condition
+    meter: Callable[[], int] = _no_meter
