@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -68,7 +68,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
     parser.add_argument("--act", type=int, action="append", metavar="NUMBER", help="only this one; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as data")
-    parser.add_argument("--gas-price", type=Decimal, default=Decimal(1), metavar="GWEI", help="for the costs; 1 gwei")
+    parser.add_argument("--gas-price", type=_gwei, default=Decimal(1), metavar="GWEI", help="for the costs; 1 gwei")
     count = os.environ.get("PYIOT_DEMO_PAYMENTS", "1000")
     parser.add_argument("--payments", type=_count, default=count, metavar="COUNT", help="of the second act; 1000")
     parser.add_argument("--folder", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
@@ -79,6 +79,16 @@ def _options() -> argparse.Namespace:
     return options
 
 
+def _gwei(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal(-1)
+    if not price.is_finite() or price < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no price of gas")
+    return price
+
+
 def _count(text: str) -> int:
     if not text.isdigit() or not demo_payments.FEWEST <= int(text) <= demo_payments.MOST:
         raise argparse.ArgumentTypeError(f"{text} is not from {demo_payments.FEWEST} to {demo_payments.MOST}")
@@ -87,6 +97,10 @@ def _count(text: str) -> int:
 
 if __name__ == "__main__":
     started = time.monotonic()
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        print("\nstopped")
+        sys.exit(130)
     print(f"{time.monotonic() - started:.1f} s in all")
     sys.exit(code)

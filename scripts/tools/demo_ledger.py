@@ -31,7 +31,7 @@ SAMPLE = Path(pyiot_evm.__file__).parent / "samples" / "occupancy_6005.csv"
 _GWEI = 10**9
 _ETHER = 18
 _WIDTH = 79
-_TICK, _LINE_EVERY, _BAR = 0.1, 5.0, 24
+_TICK, _LINE_EVERY, _BAR = 0.1, 5.0, 20
 
 
 class NotAsSaidError(Exception):
@@ -245,13 +245,13 @@ class Progress:
             return
         self._told = now
         each_second = done / max(now - self._started, 1e-9)
-        text = f"{done:>7,} of {self._total:,} {self._what}, {each_second:,.0f} a second"
+        text = f"{done:,} of {self._total:,} {self._what}, {each_second:,.0f} a second"
         if not on_terminal:
-            print(text, flush=True)
+            print(f"    {text}", flush=True)
             return
         left = f", {(self._total - done) / each_second:.0f} s left" if done < self._total else ""
         bar = "█" * (_BAR * done // self._total)
-        print(f"\r  [{bar:<{_BAR}}] {text.strip()}{left}".ljust(_WIDTH), end="", flush=True)
+        print(f"\r  [{bar:<{_BAR}}] {text}{left}"[:_WIDTH].ljust(_WIDTH), end="", flush=True)
         if done >= self._total:
             print()
 

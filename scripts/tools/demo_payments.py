@@ -201,7 +201,7 @@ def buy(ledger: Ledger, cast: Cast, device: Device, count: int) -> None:
     payments.set_budget(Budget(each_payment=price, each_payee=count * price, payees=(cast.sensor.address,)))
     payer, readings, paid = HttpPayer(payments, scheme="batch-settlement"), list[Reading](), 0
     with ledger.step(f"buyer buys {count:,} readings one by one") as step:
-        progress, started = Progress(count, "readings bought"), time.monotonic()
+        progress, started = Progress(count, "readings"), time.monotonic()
         for number in range(count):
             bought = payer.get(device.row(number), most=price)
             readings.append(device.read(bought.body))

@@ -94,7 +94,17 @@ def test_demo__when_the_gateway_asks_more_than_was_said__says_so_and_exits_1(dem
     assert [len(act["steps"]) for act in document["acts"]] == [4]
 
 
-def test_demo__when_there_is_no_such_act__names_those_that_there_are(demo, capsys):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--act", "9"], "there is no act 9, only 1, 2"),
+        (["--payments", "2"], "2 is not from 3 to 2379"),
+        (["--gas-price", "NaN"], "NaN is no price of gas"),
+    ],
+)
+def test_demo__when_an_option_makes_no_sense__says_so_before_anything_runs(demo, monkeypatch, capsys, options, said):
+    module = importlib.import_module("demo")
+    monkeypatch.setattr(sys, "argv", ["demo", *options])
     with pytest.raises(SystemExit):
-        demo(9)
-    assert "there is no act 9, only 1, 2" in capsys.readouterr().err
+        module.main()
+    assert said in capsys.readouterr().err
