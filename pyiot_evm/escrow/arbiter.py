@@ -8,7 +8,6 @@ Example:
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pyiot_evm.escrow.owner import require_state
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.records import RentalRecord
+    from pyiot_evm.types import Address
 
 __all__ = ["Arbiter"]
 
@@ -50,10 +50,13 @@ class Arbiter:
     def look(self) -> list[RentalRecord]:
         """Find rentals of the offers that name this account and return those that are not over."""
         clerk = self._clerk
-        offers = sorted(clerk.journal.watched_offers(clerk.address), key=lambda offer: offer.terms.owner)
-        for _, group in groupby(offers, key=lambda offer: offer.terms.owner):
-            clerk.find(Role.ARBITER, list(group))
+        for owner in {offer.terms.owner for offer in self._offers()}:
+            clerk.find(Role.ARBITER, owner, lambda owner=owner: self._offers(owner))  # type: ignore[misc]
         return clerk.refresh(clerk.journal.rentals(clerk.address, role=Role.ARBITER, is_open=True))
+
+    def _offers(self, owner: Address | None = None) -> list[RentalOffer]:
+        offers = self._clerk.journal.watched_offers(self._clerk.address)
+        return [offer for offer in offers if owner in (None, offer.terms.owner)]
 
     def rule(self, record: RentalRecord, award: int) -> RentalRecord:
         """Split what is claimed: ``award`` to the owner, the rest to the renter.

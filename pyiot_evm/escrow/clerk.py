@@ -24,7 +24,7 @@ from pyiot_evm.sending import Sender
 from pyiot_evm.types import Bytes32, RentalId, TermsId
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pyiot_evm.chain import Account, Call, Chain
@@ -121,14 +121,20 @@ class Clerk(Sender):
     def _fresh(self, record: RentalRecord) -> RentalRecord:
         return self.journal.rental(record.rental_id, record.account, record.role) or record
 
-    def find(self, role: Role, offers: Sequence[RentalOffer]) -> None:
-        """Read the logs for rentals of some offers that all have one owner; new ones are journalled under a role."""
-        if not offers:
-            return
-        owner, known = offers[0].terms.owner, {offer.id: offer for offer in offers}
+    def find(self, role: Role, owner: Address, offers: Callable[[], Sequence[RentalOffer]]) -> None:
+        """Read the logs for rentals of an owner's offers; new ones are journalled under a role.
+
+        Args:
+            role: What this account is in them.
+            owner: Whose offers.
+            offers: Asked after the chain's height, so that none is missed which is made meanwhile.
+        """
         name = f"opened:{role}:{owner}:{self.address}"
         head, start = self.chain.block_number(), self.journal.cursor(name)
-        born = min(offer.block for offer in offers)
+        known = {offer.id: offer for offer in offers()}
+        if not known:
+            return
+        born = min(offer.block for offer in known.values())
         first = born if start is None else max(born, start - _OVERLAP)
         topics = [structs.RentalOpened.TOPIC, None, bytes(12) + owner]
         logs = self.chain.logs(address=self.contract.address, topics=topics, from_block=first, to_block=head)

@@ -203,9 +203,9 @@ class Rentals(RentalDesk):
         claim = Claim(amount, Bytes32(evidence))
         return self._view(self._owner.claim(self._record(rental, Role.OWNER), claim))
 
-    def release(self, rental: RentalId | str) -> RentalView:
+    def waive(self, rental: RentalId | str) -> RentalView:
         """Give up, as owner, what could still be got of the deposit: the renter gets it at once."""
-        return self._view(self._owner.release(self._record(rental, Role.OWNER)))
+        return self._view(self._owner.waive(self._record(rental, Role.OWNER)))
 
     def accept(self, rental: RentalId | str) -> RentalView:
         """Give the owner what it claims, as renter."""

@@ -25,6 +25,7 @@ from pyiot_evm.relay import contract_domain, sign_call
 if TYPE_CHECKING:
     from pyiot_evm.chain.calls import Call
     from pyiot_evm.escrow.clerk import Clerk
+    from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.policies import Claim, OwnerPolicy
     from pyiot_evm.escrow.records import RentalRecord
     from pyiot_evm.relay import RelayRequest
@@ -50,9 +51,12 @@ class Owner:
     def look(self) -> list[RentalRecord]:
         """Find new rentals of this owner's offers and return those that are not over, as the chain has them."""
         clerk = self._clerk
-        offers = [r.offer for r in clerk.journal.offers(clerk.address) if r.state is not OfferState.DRAFTED]
-        clerk.find(Role.OWNER, offers)
+        clerk.find(Role.OWNER, clerk.address, self._offers)
         return clerk.refresh(clerk.journal.rentals(clerk.address, role=Role.OWNER, is_open=True))
+
+    def _offers(self) -> list[RentalOffer]:
+        records = self._clerk.journal.offers(self._clerk.address)
+        return [record.offer for record in records if record.state is not OfferState.DRAFTED]
 
     # Hand over
 
@@ -163,16 +167,16 @@ class Owner:
             raise InputError(f"a claim is above 0 and at most the deposit, {deposit}, not {claim.amount} (base units)")
         return clerk.act(record, "claim", clerk.contract.claim(clerk.struct(record), claim.amount, claim.evidence))
 
-    def release(self, record: RentalRecord) -> RentalRecord:
+    def waive(self, record: RentalRecord) -> RentalRecord:
         """Give the whole deposit back at once instead of waiting until the claim window ends.
 
         Raises:
             InputError: Nothing of it is held any more, or the device has not checked out.
         """
         require_state(record, State.CHECKED_OUT, State.CLAIMED, State.DISPUTED)
-        return self._clerk.act(record, "release", self.release_call(record))
+        return self._clerk.act(record, "waive", self.waive_call(record))
 
-    def release_call(self, record: RentalRecord) -> Call[None]:
+    def waive_call(self, record: RentalRecord) -> Call[None]:
         """Return the call by which the owner gives up what it could still get."""
         return self._clerk.contract.close(self._clerk.struct(record))
 

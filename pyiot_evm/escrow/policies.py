@@ -47,7 +47,7 @@ class OwnerPolicy:
         confirmations: Blocks on top of the opening before the access key is handed over; the chain's own number when
             left out.
         hand_over_margin: Seconds before the deadline after which the loop no longer hands over.
-        release: Whether the deposit goes back as soon as the device has checked out, where ``claim`` says nothing.
+        waive: Whether the deposit goes back as soon as the device has checked out, where ``claim`` says nothing.
         claim: Asked once a rental is checked out, until it answers: what to claim; ``None`` for not yet.
         withdraw: Whether to take out what was earned.
         poll: Seconds between two looks at the chain.
@@ -55,7 +55,7 @@ class OwnerPolicy:
 
     confirmations: int | None = None
     hand_over_margin: int = 120
-    release: bool = False
+    waive: bool = False
     claim: Judge | None = None
     withdraw: bool = False
     poll: float = 1.0

@@ -38,7 +38,7 @@ class RentalAction:
     """One thing that a loop did, or could not do.
 
     Attributes:
-        kind: ``handed-over``, ``refunded``, ``checked-in``, ``checked-out``, ``claimed``, ``released``, ``accepted``,
+        kind: ``handed-over``, ``refunded``, ``checked-in``, ``checked-out``, ``claimed``, ``waived``, ``accepted``,
             ``rejected``, ``ruled``, ``closed``, ``withdrawn``, ``late`` (too near the deadline to hand over) or
             ``failed``.
         role: As what.

@@ -7,7 +7,7 @@ opened          hands over, or refunds a bad mask        after the deadline: tak
 active          shows the check-out, if it holds it      takes the key; shows check-in and check-out;
                                                          after the deadline: takes everything back
 checked-in      the same; after the deadline: the fee    shows the check-out; after the deadline: cap
-checked-out     claims, or releases, by its policy       after the deadline: takes the deposit
+checked-out     claims, or waives, by its policy         after the deadline: takes the deposit
 claimed         after the deadline: takes the claim      accepts or rejects, by its policy
 disputed                                                 after the deadline: takes the deposit           rules
 ==============  =======================================  ==============================================  ==============
@@ -106,8 +106,8 @@ class OwnerWatch:
                 raise InputError(f"the claim is {claim.amount}, the deposit {record.offer.terms.deposit} (base units)")
             call = self.clerk.contract.claim(self.clerk.struct(record), claim.amount, claim.evidence)
             return Step("claim", "claimed", call)
-        if claim is not None or (self._policy.release and self._policy.claim is None):
-            return Step("release", "released", self._owner.release_call(record))
+        if claim is not None or (self._policy.waive and self._policy.claim is None):
+            return Step("waive", "waived", self._owner.waive_call(record))
         return None
 
 

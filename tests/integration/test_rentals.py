@@ -74,7 +74,7 @@ def test_rental__when_all_goes_well__pays_fee_and_use_and_gives_the_deposit_back
     assert (out.state, out.held) == (State.CHECKED_OUT, DEPOSIT)
     assert house.credits() == (FEE + 7 * RATE, CAP - 7 * RATE)
 
-    assert house.owner.rentals.release(opened.id).state is State.CLOSED
+    assert house.owner.rentals.waive(opened.id).state is State.CLOSED
     assert house.credits() == (FEE + 7 * RATE, CAP - 7 * RATE + DEPOSIT)
     ending = house.renter.rentals.ending(opened.id)
     assert (ending.how, ending.units, ending.charge) == ("released", 7, FEE + 7 * RATE)
