@@ -12,31 +12,29 @@ Example:
 
 from __future__ import annotations
 
-from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pyiot_evm.machine_rentals import Amount, Renting
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from pyiot_evm.chain import Chain, TokenInfo
     from pyiot_evm.device import KeystoreSigner
-    from pyiot_evm.escrow.facade import Rentals
     from pyiot_evm.market.facade import Market
     from pyiot_evm.market.results import OrderView, Transaction
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.payer import SentPayment
-    from pyiot_evm.types import DeviceId, OrderId
+    from pyiot_evm.types import OrderId
 
 __all__ = ["Amount", "OrdersAndMoney"]
 
-Amount = str | Decimal | int
 
-
-class OrdersAndMoney:
+class OrdersAndMoney(Renting):
     """The part of a machine that looks after its orders and its money."""
 
-    name: str
     chain: Chain
     market: Market
     _signer: KeystoreSigner
@@ -55,24 +53,6 @@ class OrdersAndMoney:
         from pyiot_evm.payment.facade import Payments  # noqa: PLC0415 - slow to import, not always needed
 
         return Payments(self.chain, signer=self._signer)
-
-    @cached_property
-    def rentals(self) -> Rentals:
-        """Rentals: what it rents out, what it rents, and where it is the arbiter."""
-        from pyiot_evm.escrow.facade import Rentals  # noqa: PLC0415 - slow to import, not always needed
-
-        rentals = Rentals(self.chain, signer=self._signer, device=self._own_device)
-        self.chain.on_close(rentals.close_journal)
-        return rentals
-
-    def _own_device(self) -> tuple[DeviceId, bytes]:
-        """Return its device and that device's present signer; the device is registered where it must be."""
-        from pyiot_evm.market.preparing import Preparer  # noqa: PLC0415 - slow to import
-
-        preparer = Preparer(self.chain, name=self.name, account=self.market.trader.account)
-        device, signer = preparer.device_key(register=True)
-        signer.close()
-        return device, signer.signer_bytes
 
     def pay(
         self, payee: Address | str, amount: Amount, *, token: Address | str | None = None, key: str | None = None

@@ -42,6 +42,7 @@ _SHORT = 10
 _TICK = 0.5
 _SOON = 0.3
 _BAR = 24
+_IDS = ("resale_id", "offer_id", "rental_id", "terms_id")
 _FOR_PROGRAMS = ("price_units", "token", "signer")
 
 
@@ -261,7 +262,7 @@ def clock(seconds: float) -> str:
 
 def _id_of(document: Mapping[str, Any]) -> str:
     """Return what other commands take to name this."""
-    return next(str(document[key]) for key in ("resale_id", "offer_id") if document.get(key))
+    return next(str(document[key]) for key in _IDS if document.get(key))
 
 
 def _pad(text: str, width: int, *, right: bool) -> str:

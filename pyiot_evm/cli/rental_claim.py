@@ -1,0 +1,151 @@
+"""``pyiot rental``, claims and money: claim, waive, accept, reject, rule, close, withdraw, serve."""
+
+from typing import TYPE_CHECKING
+
+from pyiot_evm.cli import documents as shared
+from pyiot_evm.cli import rental_documents as documents
+from pyiot_evm.cli import rental_options as given
+from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
+from pyiot_evm.cli.rental_deal import show_rental
+from pyiot_evm.cli.rental_options import nouns
+from pyiot_evm.cli.session import Session
+
+if TYPE_CHECKING:
+    from pyiot_evm.escrow.serving import RentalAction
+
+__all__: list[str] = []
+
+
+@command(nouns, "claim", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def claim(
+    session: Session, *, rental: given.Rental, amount: given.Claimed, name: As, evidence: given.Evidence = None
+) -> None:
+    """Claim a part of the deposit after the check-out; the rest goes back to the renter at once.
+
+    The renter accepts or rejects; if it says nothing in time, you get what you claim. Keep the evidence: the arbiter
+    will ask for the file whose hash is on the chain.
+
+    Example:
+        pyiot rental claim 0x77aa01bc 80 --evidence broken-window.jpg --as host
+    """
+    rentals = given.rentals_of(session, name)
+    wanted, units = given.rental_id(rentals, rental), session.chain.token_info().to_units(amount)
+    show_rental(session, rentals, rentals.claim(wanted, units, evidence=given.evidence_of(evidence)), name)
+
+
+@command(nouns, "waive", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def waive(session: Session, *, rental: given.Rental, name: As) -> None:
+    """Give the renter, as owner, all that you could still get of the deposit.
+
+    It is free at once then, and need not wait until the claim window ends.
+
+    Example:
+        pyiot rental waive 0x77aa01bc --as charger
+    """
+    rentals = given.rentals_of(session, name)
+    show_rental(session, rentals, rentals.waive(given.rental_id(rentals, rental)), name)
+
+
+@command(nouns, "accept", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def accept(session: Session, *, rental: given.Rental, name: As) -> None:
+    """Give the owner what it claims, as renter.
+
+    Example:
+        pyiot rental accept 0x77aa01bc --as guest
+    """
+    rentals = given.rentals_of(session, name)
+    show_rental(session, rentals, rentals.accept(given.rental_id(rentals, rental)), name)
+
+
+@command(nouns, "reject", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def reject(session: Session, *, rental: given.Rental, name: As) -> None:
+    """Take the owner's claim to the arbiter, as renter; if nobody rules in time, it is yours.
+
+    Example:
+        pyiot rental reject 0x77aa01bc --as guest
+    """
+    rentals = given.rentals_of(session, name)
+    show_rental(session, rentals, rentals.reject(given.rental_id(rentals, rental)), name)
+
+
+@command(nouns, "rule", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def rule(session: Session, *, rental: given.Rental, amount: given.Award, name: As, offer: given.Offers = None) -> None:
+    """Split what is claimed, as arbiter: AMOUNT to the owner, the rest to the renter.
+
+    Example:
+        pyiot rental rule 0x77aa01bc 50 --as judge --offer flat.json
+    """
+    rentals = given.rentals_of(session, name, offers=offer or ())
+    award = session.chain.token_info().to_units(amount)
+    show_rental(session, rentals, rentals.rule(given.rental_id(rentals, rental), award), name)
+
+
+@command(nouns, "close", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def close(session: Session, *, rental: given.Rental, name: As) -> None:
+    """End a rental by its default, once the deadline of its state has passed. Anybody can.
+
+    Never handed over, or neither check-in nor check-out: all to the renter. Checked in and never out: the fee to the
+    owner, who may still claim. No claim: the deposit to the renter. No answer: the claim to the owner. No ruling: the
+    claim to the renter. `pyiot rental serve` does it by itself.
+
+    Example:
+        pyiot rental close 0x77aa01bc --as driver
+    """
+    rentals = given.rentals_of(session, name)
+    show_rental(session, rentals, rentals.close(given.rental_id(rentals, rental)), name)
+
+
+@command(nouns, "withdraw", CHAIN, TOKEN, SENDS, KEYS)
+def withdraw(session: Session, *, name: As, amount: given.Sum = None, to: given.To = None) -> None:
+    """Take NAME's money out of the escrow: what was earned, and what came back.
+
+    Example:
+        pyiot rental withdraw --as driver
+    """
+    rentals, info = given.rentals_of(session, name), session.chain.token_info()
+    before = rentals.credit()
+    taken = rentals.withdraw(None if amount is None else info.to_units(amount), to=given.account_of(session, to))
+    left = rentals.credit() if taken else before
+    shown = {"withdrawn": shared.money(session.chain, info.address, before - left)}
+    shown["left"] = shared.money(session.chain, info.address, left)
+    session.output.show(shown | {"transactions": shared.transactions([taken] if taken else [])})
+
+
+@command(nouns, "serve", CHAIN, TOKEN, SENDS, KEYS)
+def serve(
+    session: Session,
+    *,
+    name: As,
+    once: given.Once = False,
+    waive: given.Waive = False,
+    accept_up_to: given.AcceptUpTo = None,
+    withdraw: given.TakeOut = False,
+    offer: given.Offers = None,
+) -> None:
+    """Watch NAME's rentals and act before every deadline, until stopped.
+
+    As owner: hands over once the payment has its confirmations, refunds what cannot be handed over, shows check-outs
+    that it holds. As renter: takes the access key, shows what the device signed, takes back what is due; a claim that
+    nobody answered is rejected shortly before silence would grant it. Ctrl-C or SIGTERM ends it; started again it goes
+    on where it was.
+
+    Example:
+        pyiot rental serve --as charger --waive --withdraw
+        pyiot rental serve --as driver --accept-up-to 5
+    """
+    rentals = given.rentals_of(session, name, offers=offer or ())
+    given.set_policies(session, rentals, waive=waive, accept_up_to=accept_up_to, withdraw=withdraw)
+    session.output.say(f"watching the rentals of {name} on network {session.chain.network}")
+    done: list[dict[str, object]] = []
+    with session.stop_signal() as stop:
+        rentals.serve(once=once, stop=stop, report=lambda found: done.append(show_action(session, found)))
+    session.output.end(
+        {"account": str(rentals.address), "actions": done}, "nothing is to be done" if once and not done else ""
+    )
+
+
+def show_action(session: Session, found: "RentalAction") -> dict[str, object]:
+    """Print one thing that the loop did as a line, and return it as a document."""
+    if not session.output.json:
+        session.output.line(documents.action_line(found))
+    return documents.action(found)

@@ -1,0 +1,197 @@
+"""``pyiot rental``, the deal: offer, open, hand over, refund, cancel, list, show."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyiot_evm.cli import rental_documents as documents
+from pyiot_evm.cli import rental_options as given
+from pyiot_evm.cli.data_options import duration
+from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
+from pyiot_evm.cli.rental_options import nouns
+from pyiot_evm.cli.session import Session
+
+if TYPE_CHECKING:
+    from pyiot_evm.escrow.facade import Rentals
+    from pyiot_evm.escrow.views import RentalView
+
+__all__ = ["show_rental"]
+
+
+@command(nouns, "offer", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def offer(
+    session: Session,
+    *,
+    name: As,
+    title: given.Title,
+    fee: given.Fee,
+    out: given.OfferOut,
+    start: given.Start = "now",
+    end: given.End = None,
+    length: given.Length = None,
+    rate: given.Rate = "0",
+    meter_cap: given.Cap = "0",
+    deposit: given.Deposit = "0",
+    arbiter: given.ArbiterRef = None,
+    device: given.Device = None,
+    place: given.Place = "",
+    rules: given.Rules = "",
+    unit: given.Unit = "",
+    arbitration: given.Arbitration = "",
+    grace: given.Grace = "1h",
+    claim_window: given.ClaimWindow = "1d",
+    reply_window: given.ReplyWindow = "2d",
+    ruling_window: given.RulingWindow = "7d",
+    again: given.Again = False,
+) -> None:
+    """Sign an offer to rent something out, and write it to a file for whoever may rent it.
+
+    The device that guards it (a lock, a charger) signs the check-in and the check-out; its key is pinned in the offer.
+    The renter pays fee, meter cap and deposit when it opens the rental; the check-out pays you the fee and what was
+    metered, and gives the deposit free, unless you claim. Give the file to the lock too: it is all that it needs.
+
+    Example:
+        pyiot rental offer --as bay-7 --title "Bay 7" --for 1h --fee 0.50 --out 7.json
+    """
+    begins, ends = given.slot(session, start, end, length)
+    lock, signer = given.device_of(session, device)
+    windows = {"claim_window": claim_window, "reply_window": reply_window, "ruling_window": ruling_window}
+    made = session.machine(name).rent_out(
+        title,
+        start=begins,
+        end=ends,
+        fee=fee,
+        rate=rate,
+        meter_cap=meter_cap,
+        deposit=deposit,
+        arbiter=given.account_of(session, arbiter),
+        place=place,
+        rules=rules,
+        unit=unit,
+        arbitration=arbitration,
+        grace=duration(grace),
+        **{key: duration(text) for key, text in windows.items()},  # type: ignore[arg-type]
+        device=lock,
+        signer=signer,
+        again=again,
+    )
+    if not session.dry_run:
+        made.write(out)
+    session.output.show(documents.offer(session.chain, made) | {"offer_file": str(out)})
+    session.output.say(f"next: give {out} to the renter and to the lock, then pyiot rental serve --as {name}")
+
+
+@command(nouns, "open", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def open_(
+    session: Session,
+    *,
+    file: given.OfferFile,
+    name: As,
+    max_price: given.MaxPrice = None,
+    allow_unregistered: given.Unregistered = False,
+) -> None:
+    """Check an offer, pay fee, meter cap and deposit, and so open the rental.
+
+    Nothing is paid unless the owner signed the offer, its device is who it says, and every window and amount suits.
+    If the owner does not hand over in time, everything comes back. The same command again goes on where it was stopped
+    and never pays twice.
+
+    Example:
+        pyiot rental open bay-7.json --as driver --max-price 25
+    """
+    from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
+
+    rentals = given.rentals_of(session, name)
+    rentals.renting = given.renting(session, max_price, allow_unregistered=allow_unregistered)
+    show_rental(session, rentals, rentals.open(RentalOffer.read(file)), name)
+
+
+@command(nouns, "handover", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def handover(session: Session, *, rental: given.Rental, name: As) -> None:
+    """Release the access key to the renter, and to nobody else.
+
+    From then on the rental is active. `pyiot rental serve` does it by itself. Not done for a rental that a refund was
+    signed for, and not in the last minutes before the deadline.
+
+    Example:
+        pyiot rental handover 0x77aa01bc --as charger
+    """
+    rentals = given.rentals_of(session, name)
+    show_rental(session, rentals, rentals.hand_over(given.rental_id(rentals, rental)), name)
+
+
+@command(nouns, "refund", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def refund(session: Session, *, rental: given.Rental, name: As) -> None:
+    """Give everything back to the renter.
+
+    As owner at any time before the hand-over; as renter once the owner's time to hand over has passed.
+
+    Example:
+        pyiot rental refund 0x77aa01bc --as driver
+    """
+    rentals = given.rentals_of(session, name)
+    show_rental(session, rentals, rentals.refund(given.rental_id(rentals, rental)), name)
+
+
+@command(nouns, "cancel", CHAIN, TOKEN, SENDS, KEYS)
+def cancel(session: Session, *, file: given.OfferFile, name: As) -> None:
+    """Take an offer back: nobody can open it any more. A rental that was opened goes on.
+
+    Example:
+        pyiot rental cancel bay-7.json --as charger
+    """
+    from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
+
+    found = given.rentals_of(session, name).cancel(RentalOffer.read(file).id)
+    session.output.show(documents.offer(session.chain, found.offer) | {"state": found.state.value})
+
+
+@command(nouns, "list", CHAIN, TOKEN, KEYS)
+def list_(session: Session, *, name: As) -> None:
+    """List NAME's rentals, as owner, as renter and as arbiter, and the offers that it signed.
+
+    UNTIL is when the present state ends, in UTC; `pyiot rental serve` acts before that by itself.
+
+    Example:
+        pyiot rental list --as charger
+    """
+    rentals = given.rentals_of(session, name)
+    offers = [documents.offer_row(session.chain, found) for found in rentals.offers()]
+    rows = [documents.row(session.chain, rentals, found) for found in rentals.all()]
+    if session.output.json:
+        session.output.show({"rentals": rows, "offers": offers})
+        return
+    session.output.show_rows("rentals", rows, documents.COLUMNS, f"{name} has no rentals")
+    if offers:
+        session.output.show_rows("offers", offers, documents.OFFER_COLUMNS, "")
+
+
+@command(nouns, "show", CHAIN, TOKEN, KEYS)
+def show(session: Session, *, rental: given.RentalOrFile, name: As) -> None:
+    """Show a rental as the chain has it now; or check an offer file, without paying anything.
+
+    Example:
+        pyiot rental show 0x77aa01bc --as driver
+        pyiot rental show bay-7.json --as driver
+    """
+    from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
+
+    rentals = given.rentals_of(session, name)
+    if Path(rental).is_file():
+        checked = rentals.check(RentalOffer.read(rental))
+        session.output.show(documents.offer(session.chain, checked.offer) | {"state": "verified"})
+        return
+    found = rentals.get(given.rental_id(rentals, rental))
+    session.output.show(documents.rental(session.chain, rentals, found, ending=True))
+    tell_next(session, found, name)
+
+
+def show_rental(session: Session, rentals: "Rentals", found: "RentalView", name: str) -> None:
+    """Print a rental, and what comes next."""
+    session.output.show(documents.rental(session.chain, rentals, found))
+    tell_next(session, found, name)
+
+
+def tell_next(session: Session, found: "RentalView", name: str) -> None:
+    """Say what comes next."""
+    if text := documents.next_step(found, name):
+        session.output.say(f"next: {text}")

@@ -1,0 +1,141 @@
+"""What ``pyiot rental`` shows: offers, rentals, what the loop did."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pyiot_evm.cli.documents import money, transactions
+from pyiot_evm.cli.output import clock, short
+
+if TYPE_CHECKING:
+    from pyiot_evm.chain import Chain
+    from pyiot_evm.escrow.facade import Rentals
+    from pyiot_evm.escrow.offers import RentalOffer
+    from pyiot_evm.escrow.records import OfferRecord
+    from pyiot_evm.escrow.serving import RentalAction
+    from pyiot_evm.escrow.views import RentalView
+
+__all__ = ["COLUMNS", "OFFER_COLUMNS", "action", "action_line", "next_step", "offer", "offer_row", "rental", "row"]
+
+COLUMNS = {"id": "RENTAL", "role": "ROLE", "state": "STATE", "until": "UNTIL", "held": "HELD", "title": "TITLE"}
+OFFER_COLUMNS = {"id": "TERMS", "state": "STATE", "start": "START", "end": "END", "price": "PRICE", "title": "TITLE"}
+_MINUTE = 16
+
+_NEXT = {
+    ("owner", "opened"): "pyiot rental handover {id} --as {name}",
+    ("owner", "active"): "when the device has checked out: pyiot rental checkout FILE --as {name}",
+    ("owner", "checked-in"): "when the device has checked out: pyiot rental checkout FILE --as {name}",
+    ("owner", "checked-out"): "pyiot rental claim {id} AMOUNT --as {name}, or pyiot rental waive {id} --as {name}",
+    ("owner", "closed"): "pyiot rental withdraw --as {name}",
+    ("renter", "opened"): "wait for the owner: pyiot rental serve --as {name} takes the access key",
+    ("renter", "active"): "pyiot rental key {id} --as {name} --out access-key.json",
+    ("renter", "checked-in"): "when the device has checked out: pyiot rental checkout FILE --as {name}",
+    ("renter", "claimed"): "pyiot rental accept {id} --as {name}, or pyiot rental reject {id} --as {name}",
+    ("renter", "closed"): "pyiot rental withdraw --as {name}",
+    ("arbiter", "disputed"): "pyiot rental rule {id} AMOUNT --as {name}",
+}
+
+
+def offer(chain: Chain, found: RentalOffer) -> dict[str, Any]:
+    """Return what is shown of an offer."""
+    terms, document = found.terms, found.document
+    return {
+        "terms_id": str(found.id),
+        "title": document.title,
+        "place": document.place,
+        "rules": document.rules,
+        "start": clock(terms.start),
+        "end": clock(terms.end),
+        "fee": money(chain, terms.token, terms.fee),
+        "rate": f"{money(chain, terms.token, terms.rate)} per {document.unit or 'unit'}" if terms.rate else None,
+        "meter_cap": money(chain, terms.token, terms.meter_cap) if terms.meter_cap else None,
+        "deposit": money(chain, terms.token, terms.deposit),
+        "price": money(chain, terms.token, found.price),
+        "price_units": found.price,
+        "token": str(terms.token),
+        "owner": str(terms.owner),
+        "device": str(terms.device),
+        "arbiter": str(terms.arbiter) if any(terms.arbiter) else None,
+        "arbitration": document.arbitration,
+        "hand_over_until": clock(found.hand_over_deadline),
+        "windows": {"claim": terms.claim_window, "reply": terms.reply_window, "ruling": terms.ruling_window},
+    }
+
+
+def offer_row(chain: Chain, found: OfferRecord) -> dict[str, Any]:
+    """Return an offer with what a table shows beside it."""
+    shown = offer(chain, found.offer)
+    times = {name: shown[name][:_MINUTE] for name in ("start", "end")}
+    return shown | times | {"id": short(found.terms_id), "state": found.state.value}
+
+
+def rental(chain: Chain, rentals: Rentals, found: RentalView, *, ending: bool = False) -> dict[str, Any]:
+    """Return what is shown of a rental.
+
+    Args:
+        chain: The chain.
+        rentals: The account's rentals.
+        found: One of them.
+        ending: Whether to look on the chain for how it ended and who got what.
+    """
+    token = found.offer.terms.token
+    shown: dict[str, Any] = {
+        "rental_id": str(found.rental_id),
+        "terms_id": str(found.terms_id),
+        "role": found.role.value,
+        "state": found.state.value,
+        "title": found.title,
+        "owner": str(found.owner),
+        "renter": str(found.renter),
+        "start": clock(found.offer.terms.start),
+        "end": clock(found.offer.terms.end),
+        "deadline": clock(found.deadline),
+        "held": money(chain, token, found.held),
+        "claimed": money(chain, token, found.claimed) if found.claimed else None,
+        "token": str(token),
+    }
+    if ending:
+        how = rentals.ending(found.rental_id)
+        shown |= {
+            "ending": how.how,
+            "units": how.units,
+            "charge": None if how.charge is None else money(chain, token, how.charge),
+            "to_owner": money(chain, token, how.to_owner),
+            "to_renter": money(chain, token, how.to_renter),
+        }
+    return shown | {"transactions": transactions(found.transactions)}
+
+
+def row(chain: Chain, rentals: Rentals, found: RentalView) -> dict[str, Any]:
+    """Return a rental with what a table shows beside it."""
+    return rental(chain, rentals, found) | {"id": short(found.rental_id), "until": clock(found.deadline)[:_MINUTE]}
+
+
+def next_step(found: RentalView, name: str) -> str:
+    """Say what a person does next about a rental; empty where there is nothing to do."""
+    text = _NEXT.get((found.role.value, found.state.value), "")
+    return text.format(id=short(found.rental_id), name=name)
+
+
+def action(found: RentalAction) -> dict[str, Any]:
+    """Return what is shown of something that the loop did."""
+    return {
+        "state": found.kind,
+        "role": found.role.value,
+        "rental_id": None if found.rental_id is None else str(found.rental_id),
+        "transactions": [{"purpose": found.kind, "gas": found.gas, "hash": found.transaction}]
+        if found.transaction
+        else [],
+        "error": None if found.error is None else found.error.message,
+    }
+
+
+def action_line(found: RentalAction) -> str:
+    """Return something that the loop did as one line."""
+    when = datetime.now(UTC).strftime("%H:%M:%SZ")
+    subject = f" rental {short(found.rental_id)}" if found.rental_id else ""
+    gas = f"  gas {found.gas:,}" if found.gas else ""
+    return f"{when}  {found.role.value}: {found.kind}{subject}{gas}" + (
+        f": {found.error.message}" if found.error else ""
+    )

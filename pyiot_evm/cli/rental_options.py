@@ -1,0 +1,228 @@
+"""The options of ``pyiot rental``, each said once, and how their texts are read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from pyiot_evm.cli.data_options import duration, instant
+from pyiot_evm.cli.root import HelpfulGroup
+from pyiot_evm.exceptions import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyiot_evm.cli.session import Session
+    from pyiot_evm.device.rental_messages import SignedStatement
+    from pyiot_evm.escrow.facade import Rentals
+    from pyiot_evm.escrow.policies import RenterPolicy
+    from pyiot_evm.types import Address, DeviceId, RentalId
+
+# Typer reads these annotations when it builds the commands: ``Optional`` stands for what it is.
+# ruff: noqa: UP045
+
+__all__ = ["nouns"]
+
+nouns = typer.Typer(cls=HelpfulGroup, help="Rent and rent out what a device guards.", no_args_is_help=True)
+
+OfferFile = Annotated[Path, typer.Argument(metavar="FILE", help="An offer file of `pyiot rental offer`.")]
+Rental = Annotated[str, typer.Argument(metavar="RENTAL", help="A rental's id, or any unique beginning of it.")]
+RentalOrFile = Annotated[
+    str, typer.Argument(metavar="RENTAL", help="A rental's id, any unique beginning of it, or an offer file.")
+]
+StatementFile = Annotated[Path, typer.Argument(metavar="FILE", help="What the device signed, one JSON object.")]
+Award = Annotated[str, typer.Argument(metavar="AMOUNT", help="What the owner gets of the claim, in whole tokens.")]
+Claimed = Annotated[str, typer.Argument(metavar="AMOUNT", help="What you claim of the deposit, in whole tokens.")]
+Title = Annotated[str, typer.Option(metavar="TEXT", help="What it is, in one line.")]
+Start = Annotated[
+    str, typer.Option(metavar="TIME", help="When the slot begins: now, +2h, or like 2026-12-24T15:00 (UTC).")
+]
+End = Annotated[Optional[str], typer.Option("--end", metavar="TIME", help="When it ends.")]
+Length = Annotated[Optional[str], typer.Option("--for", metavar="TIME", help="Or how long it is, like 1h or 3d.")]
+Fee = Annotated[str, typer.Option(metavar="AMOUNT", help="For the rental as such, in whole tokens.")]
+Rate = Annotated[str, typer.Option(metavar="AMOUNT", help="For each unit that the device meters.")]
+Cap = Annotated[str, typer.Option("--meter-cap", metavar="AMOUNT", help="The most that metering can cost.")]
+Deposit = Annotated[str, typer.Option(metavar="AMOUNT", help="What you may claim of after the check-out.")]
+ArbiterRef = Annotated[
+    Optional[str],
+    typer.Option("--arbiter", metavar="ADDRESS", help="Who rules on a claim; without one the renter keeps it all."),
+]
+Place = Annotated[str, typer.Option(metavar="TEXT", help="Where it is.")]
+Rules = Annotated[str, typer.Option(metavar="TEXT", help="The house rules.")]
+Unit = Annotated[str, typer.Option(metavar="TEXT", help="What the device meters, like kWh.")]
+Arbitration = Annotated[str, typer.Option(metavar="TEXT", help="What the arbiter goes by.")]
+Grace = Annotated[str, typer.Option(metavar="TIME", help="How long after the start you may still hand over: to 1d.")]
+ClaimWindow = Annotated[str, typer.Option(metavar="TIME", help="How long you may claim after check-out: 10m to 30d.")]
+ReplyWindow = Annotated[str, typer.Option(metavar="TIME", help="How long the renter has to answer: 10m to 30d.")]
+RulingWindow = Annotated[str, typer.Option(metavar="TIME", help="How long the arbiter has to rule: 10m to 30d.")]
+Device = Annotated[
+    Optional[str],
+    typer.Option("--device", metavar="DEVICE", help="The lock: a name of this home or a device id; NAME's own device."),
+]
+OfferOut = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the offer file is written.")]
+KeyOut = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the access key is written, for you alone.")]
+Again = Annotated[bool, typer.Option("--again", help="Sign one more, instead of giving the one that was signed.")]
+MaxPrice = Annotated[
+    Optional[str],
+    typer.Option("--max-price", metavar="AMOUNT", help="Refuse what costs more, deposit included, in whole tokens."),
+]
+Unregistered = Annotated[
+    bool, typer.Option("--allow-unregistered", help="Take a device that the registry does not know.")
+]
+Evidence = Annotated[
+    Optional[Path], typer.Option("--evidence", metavar="FILE", help="What shows the damage; its hash goes on chain.")
+]
+Hold = Annotated[bool, typer.Option("--hold", help="Only keep it: `pyiot rental serve` shows it when it is time.")]
+Offers = Annotated[
+    Optional[list[Path]],
+    typer.Option("--offer", metavar="FILE", help="An offer file that names NAME as its arbiter."),
+]
+Once = Annotated[bool, typer.Option("--once", help="Do what can be done now, and end.")]
+Waive = Annotated[bool, typer.Option("--waive", help="Give deposits back as soon as the device has checked out.")]
+AcceptUpTo = Annotated[
+    Optional[str],
+    typer.Option("--accept-up-to", metavar="AMOUNT", help="Accept claims up to this, reject higher ones."),
+]
+TakeOut = Annotated[bool, typer.Option("--withdraw", help="Take out what comes in.")]
+To = Annotated[Optional[str], typer.Option(metavar="ADDRESS", help="Who gets it; NAME's own account when left out.")]
+Sum = Annotated[Optional[str], typer.Option("--amount", metavar="AMOUNT", help="How much; everything when left out.")]
+
+_LEAST_DIGITS = 4
+
+
+def rentals_of(session: "Session", name: str, *, offers: "Iterable[Path]" = ()) -> "Rentals":
+    """Open a name's rentals; as an arbiter it takes note of offer files."""
+    from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
+
+    rentals = session.machine(name).rentals
+    for path in offers:
+        rentals.judge(RentalOffer.read(path))
+    return rentals
+
+
+def moment(text: str, now: int) -> int:
+    """Read a time: ``now``, ``+2h`` or ISO 8601; return Unix seconds.
+
+    Raises:
+        InputError: It is none.
+    """
+    if text.strip().lower() == "now":
+        return now
+    return now + duration(text.strip()[1:]) if text.strip().startswith("+") else instant(text) // 1000
+
+
+def slot(session: "Session", start: str, end: str | None, length: str | None) -> tuple[int, int]:
+    """Read when a rental begins and ends, Unix seconds.
+
+    Raises:
+        InputError: Neither an end nor a length is given, or both.
+    """
+    if (end is None) == (length is None):
+        raise InputError("a slot needs an end or a length", hint="give either --end or --for")
+    now = session.chain.now()
+    begins = moment(start, now)
+    return begins, moment(end, now) if end is not None else begins + duration(length or "")
+
+
+def device_of(session: "Session", text: str | None) -> "tuple[DeviceId, bytes] | tuple[None, None]":
+    """Find a device and its present signer: by a name of this home or by its id.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    from pyiot_evm.identity import Devices  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.types import DeviceId  # noqa: PLC0415
+
+    if text is None:
+        return None, None
+    if text in session.keyring:
+        entry = session.keyring.entry(text)
+        if entry.device is None or entry.signer is None:
+            raise InputError(f"{text} has no device key")
+        return entry.device, entry.signer
+    device = DeviceId(text)
+    current = [window.signer for window in Devices(session.chain).signers(device) if window.is_current]
+    if not current:
+        raise InputError(f"the device {device} was revoked")
+    return device, current[0]
+
+
+def account_of(session: "Session", text: str | None) -> "Address | None":
+    """Read an account: an address, or a name of this home."""
+    from pyiot_evm.types import Address  # noqa: PLC0415
+
+    if text is None:
+        return None
+    return session.keyring.entry(text).address if text in session.keyring else Address(text)
+
+
+def rental_id(rentals: "Rentals", text: str) -> "RentalId":
+    """Find the rental that this is the id of, or its beginning.
+
+    Raises:
+        InputError: None or more than one of this account's rentals is.
+    """
+    from pyiot_evm.types import RentalId  # noqa: PLC0415
+
+    digits = text.lower().removeprefix("0x")
+    if len(digits) == 2 * RentalId.LENGTH:
+        return RentalId(text)
+    known = {item.rental_id for item in rentals.all()} if len(digits) >= _LEAST_DIGITS else set()
+    found = [item for item in known if item.hex().startswith(digits)]
+    if len(found) != 1:
+        raise InputError(f"{len(found)} rentals begin with {text}", hint="`pyiot rental list` shows them")
+    return found[0]
+
+
+def statement_of(path: Path) -> "SignedStatement":
+    """Read what a device signed.
+
+    Raises:
+        InputError: There is no such file, or it is no statement.
+    """
+    from pyiot_evm.device.rental_messages import SignedStatement  # noqa: PLC0415 - not for `--help`
+
+    try:
+        with path.expanduser().open("rb") as file:
+            return SignedStatement.decode(file.read(1 << 16).strip())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def renting(session: "Session", max_price: str | None, *, allow_unregistered: bool) -> "RenterPolicy":
+    """Return what a renter agrees to."""
+    from pyiot_evm.escrow.policies import RenterPolicy  # noqa: PLC0415 - not for `--help`
+
+    info = None if max_price is None else session.chain.token_info()
+    return RenterPolicy(
+        max_price=None if info is None else info.to_units(max_price or ""),
+        token=None if info is None else info.address,
+        allow_unregistered=allow_unregistered,
+    )
+
+
+def evidence_of(path: Path | None) -> bytes:
+    """Return the hash of a file, or zero.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    from pyiot_evm.hashing import keccak256  # noqa: PLC0415
+
+    if path is None:
+        return bytes(32)
+    try:
+        return keccak256(path.expanduser().read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def set_policies(
+    session: "Session", rentals: "Rentals", *, waive: bool, accept_up_to: str | None, withdraw: bool
+) -> None:
+    """Say how a loop acts."""
+    from pyiot_evm.escrow.policies import OwnerPolicy, RenterPolicy  # noqa: PLC0415 - not for `--help`
+
+    limit = None if accept_up_to is None else session.chain.token_info().to_units(accept_up_to)
+    rentals.owning = OwnerPolicy(waive=waive, withdraw=withdraw)
+    rentals.renting = RenterPolicy(accept_up_to=limit, withdraw=withdraw)
