@@ -1,4 +1,4 @@
-"""``pyiot rental``, its use: what the device signed."""
+"""``pyiot rental``, its use: the access key, and what the device signed."""
 
 from pathlib import Path
 
@@ -9,6 +9,22 @@ from pyiot_evm.cli.rental_options import nouns
 from pyiot_evm.cli.session import Session
 
 __all__: list[str] = []
+
+
+@command(nouns, "key", CHAIN, KEYS)
+def key(session: Session, *, rental: given.Rental, name: As, out: given.KeyOut) -> None:
+    """Write the access key that the owner handed over, for the one who stands at the lock.
+
+    Whoever has the file can open the lock inside the slot: keep it like a key. `pyiot lock try` uses it.
+
+    Example:
+        pyiot rental key 0x77aa01bc --as driver --out access-key.json
+    """
+    rentals = given.rentals_of(session, name)
+    found = rentals.access_key(given.rental_id(rentals, rental))
+    found.write(out.expanduser())
+    session.output.show({"terms_id": str(found.terms_id), "address": str(found.address), "key_file": str(out)})
+    session.output.say(f"next: pyiot lock try --key {out}")
 
 
 @command(nouns, "checkin", CHAIN, TOKEN, SENDS, KEYS, QUIET)

@@ -13,8 +13,9 @@ Example:
     ...     ask = RentalAsk(RentalDocument("Bay 7"), **slot, fee=500_000, deposit=2_000_000)
     ...     offer = owner.rentals.offer(ask)
     ...     opened = renter.rentals.open(offer)
-    ...     owner.rentals.hand_over(opened.id).state.value, renter.rentals.access_key(opened.id).curve
-    ('active', 'secp256k1')
+    ...     active = owner.rentals.hand_over(opened.id)
+    ...     active.state.value, renter.rentals.access_key(opened.id).terms_id == offer.id
+    ('active', True)
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from pyiot_evm.device import LocalSigner
+    from pyiot_evm.device.lock_messages import AccessKey
     from pyiot_evm.device.rental_messages import SignedStatement
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.views import Ending, RentalView
@@ -167,7 +168,7 @@ class Rentals(RentalDesk):
         """Sign a refund, as owner, for somebody else to carry; nothing is handed over afterwards."""
         return self._owner.sign_refund(self._record(rental, Role.OWNER), lifetime=lifetime)
 
-    def access_key(self, rental: RentalId | str) -> LocalSigner:
+    def access_key(self, rental: RentalId | str) -> AccessKey:
         """Return the key that opens the lock, as renter.
 
         Raises:

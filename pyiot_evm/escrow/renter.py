@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from pyiot_evm.contracts import deposit_escrow as structs
+from pyiot_evm.device.lock_messages import AccessKey
 from pyiot_evm.device.rental_messages import CheckIn
-from pyiot_evm.device.signers import LocalSigner
 from pyiot_evm.device.typed import address_word, word
 from pyiot_evm.escrow.inspection import inspect
 from pyiot_evm.escrow.owner import require_state
@@ -145,7 +145,7 @@ class Renter:
         clerk.journal.keep_access_key(record, clerk.vault.encrypt(bytes(key), label=record.rental_id))
         return clerk.journal.rental(record.rental_id, record.account, record.role) or record
 
-    def access_key(self, record: RentalRecord) -> LocalSigner:
+    def access_key(self, record: RentalRecord) -> AccessKey:
         """Return the key that opens the lock.
 
         Raises:
@@ -154,7 +154,8 @@ class Renter:
         record = self.take_key(record)
         if record.access_key is None:
             raise InputError(f"rental {record.rental_id} is {record.state}: there is no access key")
-        return LocalSigner.from_secret(self._clerk.vault.decrypt(record.access_key, label=record.rental_id))
+        secret = self._clerk.vault.decrypt(record.access_key, label=record.rental_id)
+        return AccessKey(record.offer.terms.device, record.terms_id, secret)
 
     def _released(self, record: RentalRecord) -> int:
         clerk = self._clerk

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pyiot_evm.device import LocalSigner
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.offering import RentalAsk
 from pyiot_evm.escrow.offers import RentalDocument
@@ -66,7 +67,10 @@ def test_rental__when_all_goes_well__pays_fee_and_use_and_gives_the_deposit_back
 
     active = house.owner.rentals.hand_over(opened.id)
     key = house.renter.rentals.access_key(opened.id)
-    assert (active.state, key.public_point) == (State.ACTIVE, (offer.terms.key_x, offer.terms.key_y))
+    assert (active.state, LocalSigner.from_secret(key.secret).public_point) == (
+        State.ACTIVE,
+        (offer.terms.key_x, offer.terms.key_y),
+    )
 
     now = house.chain.now()
     assert house.renter.rentals.show_statement(house.say(CheckIn(offer.id, now))).state is State.CHECKED_IN
