@@ -26,6 +26,7 @@ SUITE = {
     "PaymentChannels": ("P256Verifier",),
     "ERC3009DepositCollector": ("PaymentChannels",),
     "DepositEscrow": ("P256Verifier",),
+    "RuleArbiter": ("DepositEscrow", "P256Verifier"),
     "DevDollar": (),
 }
 LOCAL_CHAINS = {1337, 31337}

@@ -48,7 +48,6 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
     using RentalTerms for CheckIn;
     using RentalTerms for CheckOut;
     using Rentals for Rentals.Book;
-    using Rentals for Rentals.Slot;
 
     uint256 private constant AUTHORIZATION_LENGTH = 65;
 
@@ -111,9 +110,11 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
     /// @inheritdoc IDepositEscrow
     function refund(Rental calldata rental) external nonReentrant {
         bytes32 id = rentalId(rental);
+        bool isOwner = _msgSender() == rental.terms.owner;
+        RentalState last = isOwner ? RentalState.CheckedIn : RentalState.Opened;
         Rentals.Slot memory slot = _rentals.slots[id];
-        require(slot.state == RentalState.Opened, RentalStateInvalid(id, slot.state, RentalState.Opened));
-        slot.requireClosable(id, _msgSender() == rental.terms.owner);
+        require(slot.state != RentalState.None && slot.state <= last, RentalStateInvalid(id, slot.state, last));
+        require(isOwner || block.timestamp >= slot.deadline, WindowIsOpen(slot.deadline, block.timestamp));
 
         _refund(rental, id, slot.held);
     }
@@ -223,14 +224,29 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         _credits.credit(rental.renter, terms.token, slot.claimed - award);
     }
 
+    /// @inheritdoc IDepositEscrow
+    function waive(Rental calldata rental) external nonReentrant {
+        Terms calldata terms = rental.terms;
+        _requireOwner(terms);
+        bytes32 id = rentalId(rental);
+        Rentals.Slot memory slot = _rentals.slots[id];
+        require(
+            slot.state >= RentalState.CheckedOut && slot.state != RentalState.Closed,
+            RentalNotCheckedOut(id, slot.state)
+        );
+
+        _rentals.end(id);
+        emit ClaimWaived(id, slot.held);
+        _credits.credit(rental.renter, terms.token, slot.held);
+    }
+
     /* CLOSE */
 
     /// @inheritdoc IDepositEscrow
     function close(Rental calldata rental) external nonReentrant {
         Terms calldata terms = rental.terms;
         bytes32 id = rentalId(rental);
-        Rentals.Slot memory slot = _rentals.slots[id];
-        slot.requireClosable(id, _msgSender() == _giverOf(rental, slot.state));
+        Rentals.Slot memory slot = _rentals.requireClosable(id);
 
         if (slot.state == RentalState.Opened) {
             _refund(rental, id, slot.held);
@@ -334,13 +350,6 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         _rentals.write(id, RentalState.CheckedOut, deadline, terms.deposit, 0);
         _credits.credit(terms.owner, terms.token, terms.fee + metered);
         _credits.credit(rental.renter, terms.token, terms.meterCap - metered);
-    }
-
-    /// @dev Who may take the default before the deadline, as it leaves that party nothing: the renter while Claimed, else
-    /// the owner; nobody while CheckedIn, whose default gives something to both.
-    function _giverOf(Rental calldata rental, RentalState state) private pure returns (address) {
-        if (state == RentalState.CheckedIn) return address(0);
-        return state == RentalState.Claimed ? rental.renter : rental.terms.owner;
     }
 
     function _requireOwner(Terms calldata terms) private view {

@@ -25,9 +25,33 @@ library RentalTerms {
     bytes32 private constant CHECK_OUT_TYPEHASH =
         keccak256("CheckOut(bytes32 termsId,uint40 time,uint64 units,bytes32 condition)");
 
-    /// @notice EIP-712 `hashStruct` of terms, whose fields are one word each.
-    function hash(IDepositEscrow.Terms calldata terms) internal pure returns (bytes32) {
-        return keccak256(abi.encode(TERMS_TYPEHASH, terms));
+    /// @notice EIP-712 `hashStruct` of terms: keccak256(typehash ‖ their 19 words).
+    /// @dev Copies the words as they came, at a fifth of what `abi.encode` takes, and like it refuses a word with bits
+    /// beyond its type: the same terms would have a second id.
+    function hash(IDepositEscrow.Terms calldata terms) internal pure returns (bytes32 structHash) {
+        bytes32 typeHash = TERMS_TYPEHASH;
+        assembly ("memory-safe") {
+            let words := mload(0x40)
+            mstore(words, typeHash)
+            words := add(words, 0x20)
+            calldatacopy(words, terms, 0x260)
+            let addresses := or(or(mload(words), mload(add(words, 0x20))), mload(add(words, 0x100)))
+            let amounts :=
+                or(
+                    or(mload(add(words, 0x40)), mload(add(words, 0x60))),
+                    or(mload(add(words, 0x80)), mload(add(words, 0xa0)))
+                )
+            let times := or(mload(add(words, 0x160)), mload(add(words, 0x180)))
+            let windows :=
+                or(
+                    or(mload(add(words, 0x1a0)), mload(add(words, 0x1c0))),
+                    or(mload(add(words, 0x1e0)), mload(add(words, 0x200)))
+                )
+            if or(or(shr(160, addresses), shr(96, amounts)), or(shr(40, times), shr(32, windows))) {
+                revert(0x00, 0x00)
+            }
+            structHash := keccak256(sub(words, 0x20), 0x280)
+        }
     }
 
     /// @notice EIP-712 `hashStruct` of a check-in.

@@ -56,14 +56,14 @@ library Rentals {
         requireBefore(slot.deadline);
     }
 
-    /// @notice Reverts unless something is held for the rental, and its deadline has come or whoever loses by its default
-    /// `gives` it.
-    function requireClosable(Slot memory slot, bytes32 id, bool gives) internal view {
+    /// @notice Reverts unless something is held for the rental and its deadline has come.
+    function requireClosable(Book storage book, bytes32 id) internal view returns (Slot memory slot) {
+        slot = book.slots[id];
         require(
             slot.state != IDepositEscrow.RentalState.None && slot.state != IDepositEscrow.RentalState.Closed,
             IDepositEscrow.RentalNotOpen(id, slot.state)
         );
-        require(gives || block.timestamp >= slot.deadline, IAgreements.WindowIsOpen(slot.deadline, block.timestamp));
+        require(block.timestamp >= slot.deadline, IAgreements.WindowIsOpen(slot.deadline, block.timestamp));
     }
 
     /// @notice Reverts from `deadline` on.

@@ -212,8 +212,6 @@ interface IDataMarket is IAgreements, ICredits {
     error LeafNotInRoot(bytes32 sealedLeafHash, bytes32 sealedRoot);
     /// @notice These are not the parameters that the offer promised.
     error RuleParamsInvalid(bytes32 ruleParamsHash, bytes32 promised);
-    /// @notice Not enough gas is left to give the rule all that it is promised.
-    error RuleGasTooLow(uint256 gasLeft, uint256 required);
     /// @notice The leaf decrypts to its hash and does not violate the rule.
     error FraudNotShown(bytes32 orderId, uint256 index);
 

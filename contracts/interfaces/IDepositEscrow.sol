@@ -16,7 +16,8 @@ import { ICredits } from "contracts/interfaces/ICredits.sol";
 /// TERMS COME WITH THE CALL. The contract stores one slot for each rental and takes the terms as calldata every time.
 ///
 /// TIME. All windows and deadlines are seconds of block time. An act needs `now < deadline` of the rental's state;
-/// `close` needs `now >= deadline`, or comes from the party whom the default outcome leaves nothing.
+/// `close` needs `now >= deadline`. What the owner gives back of its own will (`refund` before the check-out, `waive` after
+/// it) needs no deadline.
 ///
 /// MONEY. Amounts are base units of an ERC-20 token. Every payout is a credit, taken out by `withdraw`. The credit of an
 /// account is `Credited - Withdrawn` over its events.
@@ -126,7 +127,7 @@ interface IDepositEscrow is IAgreements, ICredits {
         uint256 ephemeralY,
         uint40 deadline
     );
-    /// @notice Nothing was handed over: all went back to the renter.
+    /// @notice All went back to the renter: nothing was handed over, or the owner gave it back before the check-out.
     event RentalRefunded(bytes32 indexed rentalId);
     /// @notice The owner released the access key: κ' = κ + m mod n. A check-out is good before `deadline`.
     event RentalHandedOver(bytes32 indexed rentalId, uint256 releasedKey, uint40 deadline);
@@ -148,6 +149,8 @@ interface IDepositEscrow is IAgreements, ICredits {
     event ClaimRejected(bytes32 indexed rentalId, uint40 deadline);
     /// @notice The arbiter gave `award` to the owner and the rest of the claim to the renter.
     event ClaimRuled(bytes32 indexed rentalId, uint256 award);
+    /// @notice The owner gave up what it could still get: `amount`, all that was held, went to the renter.
+    event ClaimWaived(bytes32 indexed rentalId, uint256 amount);
     /// @notice The default of the rental's state ended it: what was still held went to `recipient`.
     event RentalClosed(bytes32 indexed rentalId, address recipient, uint256 amount);
 
@@ -161,10 +164,12 @@ interface IDepositEscrow is IAgreements, ICredits {
     error RenterInvalid(address renter);
     /// @notice The signature of the terms is not one of the owner's.
     error TermsNotSigned(bytes32 termsId, address owner);
-    /// @notice The rental is not in the state that the call is for.
+    /// @notice The rental is not in the state that the call is for, or not in that one or one before it.
     error RentalStateInvalid(bytes32 rentalId, RentalState state, RentalState required);
     /// @notice The rental is neither active nor checked in: nobody can check out.
     error RentalNotActive(bytes32 rentalId, RentalState state);
+    /// @notice There is nothing to waive: nobody has checked out yet, or the rental has ended.
+    error RentalNotCheckedOut(bytes32 rentalId, RentalState state);
     /// @notice Nothing is held for the rental: it was never opened, or has ended.
     error RentalNotOpen(bytes32 rentalId, RentalState state);
     /// @notice That is for the owner.
@@ -209,8 +214,8 @@ interface IDepositEscrow is IAgreements, ICredits {
         bytes calldata signature
     ) external returns (bytes32 rentalId);
 
-    /// @notice Ends an Opened rental: everything to the renter's credit. By the owner at any time, by anyone from the
-    /// deadline on, which is min(start + grace, end).
+    /// @notice Ends a rental: everything to the renter's credit. By the owner while Opened, Active or CheckedIn; by anyone
+    /// while Opened, from the deadline on, which is min(start + grace, end). Who signed a refund never hands over.
     function refund(Rental calldata rental) external;
 
     /* HAND OVER */
@@ -254,6 +259,10 @@ interface IDepositEscrow is IAgreements, ICredits {
     /// @param award What the owner gets of it; the renter gets the rest.
     function rule(Rental calldata rental, uint96 award) external;
 
+    /// @notice Gives up what the owner could still get of the deposit: all that is held goes to the renter. By the owner,
+    /// while CheckedOut, Claimed or Disputed.
+    function waive(Rental calldata rental) external;
+
     /* CLOSE */
 
     /// @notice Takes the default of the state that the rental is in. By anyone, from its deadline on:
@@ -263,9 +272,6 @@ interface IDepositEscrow is IAgreements, ICredits {
     /// - CheckedOut (no claim): the deposit to the renter;
     /// - Claimed (no answer): the claim to the owner;
     /// - Disputed (no ruling): the claim to the renter.
-    ///
-    /// Before the deadline by the party whom that default leaves nothing: the owner while Opened, Active, CheckedOut or
-    /// Disputed, the renter while Claimed.
     function close(Rental calldata rental) external;
 
     /* VIEWS */

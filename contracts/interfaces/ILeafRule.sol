@@ -7,6 +7,9 @@ pragma solidity 0.8.36;
 /// somebody can change, or a leaf that was good when it was sold could be made bad afterwards. It is called with
 /// STATICCALL and bounded gas; a rule that reverts has not said that the leaf is wrong.
 interface ILeafRule {
+    /// @notice Not enough gas is left to give the rule all that it is promised.
+    error RuleGasTooLow(uint256 gasLeft, uint256 required);
+
     /// @notice Whether `leaf` breaks the promise in `params`.
     /// @param leaf The leaf in the clear.
     /// @param index Its place in the data set, from 0.

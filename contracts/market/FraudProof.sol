@@ -4,6 +4,7 @@ pragma solidity 0.8.36;
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
 import { ILeafRule } from "contracts/interfaces/ILeafRule.sol";
 import { MerkleTree } from "contracts/libraries/MerkleTree.sol";
+import { RuleCall } from "contracts/libraries/RuleCall.sol";
 
 /// @title FraudProof
 /// @notice Decides whether one disclosed leaf of a sealed data set breaks what its offer promised.
@@ -13,20 +14,10 @@ import { MerkleTree } from "contracts/libraries/MerkleTree.sol";
 /// `keccak256(abi.encode(0, i, keccak256(c_i), h_i))`, numbers as 32 bytes.
 ///
 /// FRAUD is one of two things. F1: `keccak256(decrypt(c_i)) != h_i`. F2: the hash is right and the rule says that the
-/// leaf violates it. A rule that reverts, runs out of its gas or answers anything but `true` has not said so.
-///
-/// GAS. The rule gets exactly RULE_GAS, whoever calls and with whatever limit, so that its answer cannot depend on the
-/// caller; its return data is never copied beyond a word.
+/// leaf violates it (see RuleCall).
 ///
 /// ASSUMPTIONS. The caller checked that the content key is the one of the offer's public key.
 library FraudProof {
-    /// @notice The gas that a rule gets. A signed reading of 4 KiB (244 values) whose P-256 signature is checked without
-    /// the precompile takes 495,000.
-    uint256 internal constant RULE_GAS = 750_000;
-
-    /// @dev What must be left before the call: a call passes on at most 63/64, after paying for a cold account.
-    uint256 private constant GAS_REQUIRED = RULE_GAS * 64 / 63 + 10_000;
-
     /// @notice Whether the disclosed leaf is fraud. Reverts where it is no leaf of the offer.
     function isFraud(IDataMarket.Offer calldata offer, IDataMarket.Disclosure calldata disclosure)
         internal
@@ -51,7 +42,7 @@ library FraudProof {
         bytes calldata params = disclosure.ruleParams;
         bytes32 paramsHash = keccak256(params);
         require(paramsHash == offer.ruleParamsHash, IDataMarket.RuleParamsInvalid(paramsHash, offer.ruleParamsHash));
-        return _violates(rule, abi.encodeCall(ILeafRule.violates, (leaf, index, params)));
+        return RuleCall.violates(rule, abi.encodeCall(ILeafRule.violates, (leaf, index, params)));
     }
 
     /// @notice The leaf in the clear.
@@ -75,15 +66,6 @@ library FraudProof {
                 mstore(add(target, offset), xor(mload(0x00), calldataload(add(sealedLeaf.offset, offset))))
             }
             mstore(leaf, sealedLeaf.length)
-        }
-    }
-
-    /// @dev Asks the rule with exactly RULE_GAS.
-    function _violates(address rule, bytes memory data) private view returns (bool answer) {
-        require(gasleft() >= GAS_REQUIRED, IDataMarket.RuleGasTooLow(gasleft(), GAS_REQUIRED));
-        assembly ("memory-safe") {
-            let success := staticcall(RULE_GAS, rule, add(data, 0x20), mload(data), 0x00, 0x20)
-            answer := and(and(success, gt(returndatasize(), 0x1f)), eq(mload(0x00), 1))
         }
     }
 }

@@ -16,7 +16,11 @@ __all__ = [
     "ERRORS",
     "AccessKeyInvalid",
     "AddressEmptyCode",
+    "AgreementNotInTerms",
+    "AgreementTooEarly",
     "AmountTooHigh",
+    "ArbiterIsAnother",
+    "ArbitrationCostNotPaid",
     "AuthorizationLengthInvalid",
     "AwardTooHigh",
     "BatchLengthsDiffer",
@@ -25,6 +29,7 @@ __all__ = [
     "BuyerInvalid",
     "BuyerNotInAudience",
     "CallerNotArbiter",
+    "CallerNotCourt",
     "CallerNotHolder",
     "CallerNotOwner",
     "CallerNotRenter",
@@ -79,9 +84,14 @@ __all__ = [
     "InvalidShortString",
     "InvalidSignature",
     "InvalidX402BatchSettlementAddress",
+    "LeafCountInvalid",
     "LeafCountTooLow",
     "LeafIndexTooHigh",
+    "LeafNotAuthentic",
+    "LeafNotConsecutive",
     "LeafNotInRoot",
+    "LeafNotViolating",
+    "LeafOutOfTime",
     "MaskIsZero",
     "MulticallInRelay",
     "NonceAlreadyUsed",
@@ -101,8 +111,12 @@ __all__ = [
     "ReentrancyGuardReentrantCall",
     "RelayNested",
     "ReleasedKeyInvalid",
+    "RentalAlreadyBrought",
     "RentalNotActive",
+    "RentalNotCheckedOut",
+    "RentalNotDisputed",
     "RentalNotOpen",
+    "RentalNotRuled",
     "RentalState",
     "RentalStateInvalid",
     "RenterInvalid",
@@ -123,6 +137,7 @@ __all__ = [
     "SignerNotPinned",
     "SignerNotSupported",
     "SlotInvalid",
+    "SpanTooShort",
     "StatementNotSigned",
     "StatementOfOtherTerms",
     "StringTooLong",
@@ -145,16 +160,6 @@ __all__ = [
 ]
 
 
-class OrderState(IntEnum):
-    """The enum OrderState."""
-
-    NONE = 0
-    PAID = 1
-    REVEALED = 2
-    SETTLED = 3
-    REFUNDED = 4
-
-
 class RentalState(IntEnum):
     """The enum RentalState."""
 
@@ -166,6 +171,16 @@ class RentalState(IntEnum):
     CLAIMED = 5
     DISPUTED = 6
     CLOSED = 7
+
+
+class OrderState(IntEnum):
+    """The enum OrderState."""
+
+    NONE = 0
+    PAID = 1
+    REVEALED = 2
+    SETTLED = 3
+    REFUNDED = 4
 
 
 class SuiteError(ContractError):
@@ -213,6 +228,44 @@ class AddressEmptyCode(SuiteError):
         return cls(Address(values[0]))
 
 
+class AgreementNotInTerms(SuiteError):
+    """This is not what owner and renter agreed to."""
+
+    code = "AgreementNotInTerms"
+    SIGNATURE = "AgreementNotInTerms(bytes32,bytes32)"
+
+    def __init__(self, terms_hash: Bytes32, required: Bytes32) -> None:
+        super().__init__(
+            f"This is not what owner and renter agreed to: AgreementNotInTerms(terms_hash={terms_hash}, required={required})"
+        )
+        self.terms_hash = terms_hash
+        self.required = required
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "bytes32"], data)
+        return cls(Bytes32(values[0]), Bytes32(values[1]))
+
+
+class AgreementTooEarly(SuiteError):
+    """The agreement would take evidence from before the rental."""
+
+    code = "AgreementTooEarly"
+    SIGNATURE = "AgreementTooEarly(uint256,uint256)"
+
+    def __init__(self, from_: int, start: int) -> None:
+        super().__init__(
+            f"The agreement would take evidence from before the rental: AgreementTooEarly(from_={from_}, start={start})"
+        )
+        self.from_ = from_
+        self.start = start
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
+
+
 class AmountTooHigh(SuiteError):
     """A deposit is at most 2^128 - 1 base units at once."""
 
@@ -225,6 +278,41 @@ class AmountTooHigh(SuiteError):
         )
         self.amount = amount
         self.maximum = maximum
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
+
+
+class ArbiterIsAnother(SuiteError):
+    """The terms name another arbiter."""
+
+    code = "ArbiterIsAnother"
+    SIGNATURE = "ArbiterIsAnother(address)"
+
+    def __init__(self, arbiter: Address) -> None:
+        super().__init__(f"The terms name another arbiter: ArbiterIsAnother(arbiter={arbiter})")
+        self.arbiter = arbiter
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["address"], data)
+        return cls(Address(values[0]))
+
+
+class ArbitrationCostNotPaid(SuiteError):
+    """The court wants exactly that much, in wei."""
+
+    code = "ArbitrationCostNotPaid"
+    SIGNATURE = "ArbitrationCostNotPaid(uint256,uint256)"
+
+    def __init__(self, value: int, cost: int) -> None:
+        super().__init__(
+            f"The court wants exactly that much, in wei: ArbitrationCostNotPaid(value={value}, cost={cost})"
+        )
+        self.value = value
+        self.cost = cost
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
@@ -365,6 +453,23 @@ class CallerNotArbiter(SuiteError):
         super().__init__(f"That is for the arbiter: CallerNotArbiter(caller={caller}, arbiter={arbiter})")
         self.caller = caller
         self.arbiter = arbiter
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["address", "address"], data)
+        return cls(Address(values[0]), Address(values[1]))
+
+
+class CallerNotCourt(SuiteError):
+    """That is for the court."""
+
+    code = "CallerNotCourt"
+    SIGNATURE = "CallerNotCourt(address,address)"
+
+    def __init__(self, caller: Address, court: Address) -> None:
+        super().__init__(f"That is for the court: CallerNotCourt(caller={caller}, court={court})")
+        self.caller = caller
+        self.court = court
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
@@ -1305,6 +1410,25 @@ class InvalidX402BatchSettlementAddress(SuiteError):
         return cls()
 
 
+class LeafCountInvalid(SuiteError):
+    """There must be as many leaves as agreed, and at least one."""
+
+    code = "LeafCountInvalid"
+    SIGNATURE = "LeafCountInvalid(uint256,uint256)"
+
+    def __init__(self, count: int, required: int) -> None:
+        super().__init__(
+            f"There must be as many leaves as agreed, and at least one: LeafCountInvalid(count={count}, required={required})"
+        )
+        self.count = count
+        self.required = required
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
+
+
 class LeafCountTooLow(SuiteError):
     """A data set without leaves could never be disputed."""
 
@@ -1343,6 +1467,40 @@ class LeafIndexTooHigh(SuiteError):
         return cls(values[0], values[1])
 
 
+class LeafNotAuthentic(SuiteError):
+    """The agreed device did not sign this leaf, or it is no leaf at all."""
+
+    code = "LeafNotAuthentic"
+    SIGNATURE = "LeafNotAuthentic(uint256)"
+
+    def __init__(self, place: int) -> None:
+        super().__init__(
+            f"The agreed device did not sign this leaf, or it is no leaf at all: LeafNotAuthentic(place={place})"
+        )
+        self.place = place
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256"], data)
+        return cls(values[0])
+
+
+class LeafNotConsecutive(SuiteError):
+    """The leaf does not follow the one before it."""
+
+    code = "LeafNotConsecutive"
+    SIGNATURE = "LeafNotConsecutive(uint256)"
+
+    def __init__(self, place: int) -> None:
+        super().__init__(f"The leaf does not follow the one before it: LeafNotConsecutive(place={place})")
+        self.place = place
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256"], data)
+        return cls(values[0])
+
+
 class LeafNotInRoot(SuiteError):
     """The proof does not lead from this sealed leaf, at this index, to the offer's root."""
 
@@ -1360,6 +1518,43 @@ class LeafNotInRoot(SuiteError):
     def from_abi(cls, data: bytes) -> Self:
         values = decode(["bytes32", "bytes32"], data)
         return cls(Bytes32(values[0]), Bytes32(values[1]))
+
+
+class LeafNotViolating(SuiteError):
+    """The leaf does not break the agreed rule."""
+
+    code = "LeafNotViolating"
+    SIGNATURE = "LeafNotViolating(uint256)"
+
+    def __init__(self, place: int) -> None:
+        super().__init__(f"The leaf does not break the agreed rule: LeafNotViolating(place={place})")
+        self.place = place
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256"], data)
+        return cls(values[0])
+
+
+class LeafOutOfTime(SuiteError):
+    """The leaf is dated outside of the agreed time."""
+
+    code = "LeafOutOfTime"
+    SIGNATURE = "LeafOutOfTime(uint256,uint64,uint64,uint64)"
+
+    def __init__(self, place: int, time: int, from_: int, until: int) -> None:
+        super().__init__(
+            f"The leaf is dated outside of the agreed time: LeafOutOfTime(place={place}, time={time}, from_={from_}, until={until})"
+        )
+        self.place = place
+        self.time = time
+        self.from_ = from_
+        self.until = until
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint64", "uint64", "uint64"], data)
+        return cls(values[0], values[1], values[2], values[3])
 
 
 class MaskIsZero(SuiteError):
@@ -1663,6 +1858,25 @@ class ReleasedKeyInvalid(SuiteError):
         return cls(OrderId(values[0]))
 
 
+class RentalAlreadyBrought(SuiteError):
+    """The rental is before the court already."""
+
+    code = "RentalAlreadyBrought"
+    SIGNATURE = "RentalAlreadyBrought(bytes32,uint256)"
+
+    def __init__(self, rental_id: RentalId, dispute_id: int) -> None:
+        super().__init__(
+            f"The rental is before the court already: RentalAlreadyBrought(rental_id={rental_id}, dispute_id={dispute_id})"
+        )
+        self.rental_id = rental_id
+        self.dispute_id = dispute_id
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "uint256"], data)
+        return cls(RentalId(values[0]), values[1])
+
+
 class RentalNotActive(SuiteError):
     """The rental is neither active nor checked in: nobody can check out."""
 
@@ -1672,6 +1886,44 @@ class RentalNotActive(SuiteError):
     def __init__(self, rental_id: RentalId, state: RentalState) -> None:
         super().__init__(
             f"The rental is neither active nor checked in: nobody can check out: RentalNotActive(rental_id={rental_id}, state={state.name})"
+        )
+        self.rental_id = rental_id
+        self.state = state
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "uint8"], data)
+        return cls(RentalId(values[0]), RentalState(values[1]))
+
+
+class RentalNotCheckedOut(SuiteError):
+    """There is nothing to waive: nobody has checked out yet, or the rental has ended."""
+
+    code = "RentalNotCheckedOut"
+    SIGNATURE = "RentalNotCheckedOut(bytes32,uint8)"
+
+    def __init__(self, rental_id: RentalId, state: RentalState) -> None:
+        super().__init__(
+            f"There is nothing to waive: nobody has checked out yet, or the rental has ended: RentalNotCheckedOut(rental_id={rental_id}, state={state.name})"
+        )
+        self.rental_id = rental_id
+        self.state = state
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32", "uint8"], data)
+        return cls(RentalId(values[0]), RentalState(values[1]))
+
+
+class RentalNotDisputed(SuiteError):
+    """Nobody disputes the rental, or no longer."""
+
+    code = "RentalNotDisputed"
+    SIGNATURE = "RentalNotDisputed(bytes32,uint8)"
+
+    def __init__(self, rental_id: RentalId, state: RentalState) -> None:
+        super().__init__(
+            f"Nobody disputes the rental, or no longer: RentalNotDisputed(rental_id={rental_id}, state={state.name})"
         )
         self.rental_id = rental_id
         self.state = state
@@ -1701,15 +1953,31 @@ class RentalNotOpen(SuiteError):
         return cls(RentalId(values[0]), RentalState(values[1]))
 
 
+class RentalNotRuled(SuiteError):
+    """The court has not ruled on the rental."""
+
+    code = "RentalNotRuled"
+    SIGNATURE = "RentalNotRuled(bytes32)"
+
+    def __init__(self, rental_id: RentalId) -> None:
+        super().__init__(f"The court has not ruled on the rental: RentalNotRuled(rental_id={rental_id})")
+        self.rental_id = rental_id
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["bytes32"], data)
+        return cls(RentalId(values[0]))
+
+
 class RentalStateInvalid(SuiteError):
-    """The rental is not in the state that the call is for."""
+    """The rental is not in the state that the call is for, or not in that one or one before it."""
 
     code = "RentalStateInvalid"
     SIGNATURE = "RentalStateInvalid(bytes32,uint8,uint8)"
 
     def __init__(self, rental_id: RentalId, state: RentalState, required: RentalState) -> None:
         super().__init__(
-            f"The rental is not in the state that the call is for: RentalStateInvalid(rental_id={rental_id}, state={state.name}, required={required.name})"
+            f"The rental is not in the state that the call is for, or not in that one or one before it: RentalStateInvalid(rental_id={rental_id}, state={state.name}, required={required.name})"
         )
         self.rental_id = rental_id
         self.state = state
@@ -2052,6 +2320,23 @@ class SlotInvalid(SuiteError):
         return cls(values[0], values[1], values[2])
 
 
+class SpanTooShort(SuiteError):
+    """First and last leaf lie too close together."""
+
+    code = "SpanTooShort"
+    SIGNATURE = "SpanTooShort(uint256,uint256)"
+
+    def __init__(self, span: int, required: int) -> None:
+        super().__init__(f"First and last leaf lie too close together: SpanTooShort(span={span}, required={required})")
+        self.span = span
+        self.required = required
+
+    @classmethod
+    def from_abi(cls, data: bytes) -> Self:
+        values = decode(["uint256", "uint256"], data)
+        return cls(values[0], values[1])
+
+
 class StatementNotSigned(SuiteError):
     """The pinned signer did not sign this statement."""
 
@@ -2370,7 +2655,11 @@ class ZeroRefund(SuiteError):
 ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("af6756c5"): AccessKeyInvalid,
     bytes.fromhex("9996b315"): AddressEmptyCode,
+    bytes.fromhex("7fc4b315"): AgreementNotInTerms,
+    bytes.fromhex("68d2fbd9"): AgreementTooEarly,
     bytes.fromhex("1f08c7c5"): AmountTooHigh,
+    bytes.fromhex("d66dcd48"): ArbiterIsAnother,
+    bytes.fromhex("50e98c15"): ArbitrationCostNotPaid,
     bytes.fromhex("59b2e80f"): AuthorizationLengthInvalid,
     bytes.fromhex("d169e817"): AwardTooHigh,
     bytes.fromhex("3f3fbcfa"): BatchLengthsDiffer,
@@ -2379,6 +2668,7 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("74053310"): BuyerInvalid,
     bytes.fromhex("1e241418"): BuyerNotInAudience,
     bytes.fromhex("495b8baf"): CallerNotArbiter,
+    bytes.fromhex("e33b65bf"): CallerNotCourt,
     bytes.fromhex("f69f0fbd"): CallerNotHolder,
     bytes.fromhex("163678e9"): CallerNotOwner,
     bytes.fromhex("15611fed"): CallerNotRenter,
@@ -2433,9 +2723,14 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("b3512b0c"): InvalidShortString,
     bytes.fromhex("8baa579f"): InvalidSignature,
     bytes.fromhex("e55654f5"): InvalidX402BatchSettlementAddress,
+    bytes.fromhex("b1f2d960"): LeafCountInvalid,
     bytes.fromhex("16f00f4d"): LeafCountTooLow,
     bytes.fromhex("62b71c33"): LeafIndexTooHigh,
+    bytes.fromhex("60bbf0aa"): LeafNotAuthentic,
+    bytes.fromhex("fbee29e2"): LeafNotConsecutive,
     bytes.fromhex("c10b763e"): LeafNotInRoot,
+    bytes.fromhex("a7bc3148"): LeafNotViolating,
+    bytes.fromhex("3b598254"): LeafOutOfTime,
     bytes.fromhex("e199e110"): MaskIsZero,
     bytes.fromhex("9fc8ba68"): MulticallInRelay,
     bytes.fromhex("e90aded4"): NonceAlreadyUsed,
@@ -2454,8 +2749,12 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("3ee5aeb5"): ReentrancyGuardReentrantCall,
     bytes.fromhex("17de099e"): RelayNested,
     bytes.fromhex("1539e0eb"): ReleasedKeyInvalid,
+    bytes.fromhex("370246de"): RentalAlreadyBrought,
     bytes.fromhex("725dc57d"): RentalNotActive,
+    bytes.fromhex("06ceae81"): RentalNotCheckedOut,
+    bytes.fromhex("031271fa"): RentalNotDisputed,
     bytes.fromhex("0845d506"): RentalNotOpen,
+    bytes.fromhex("5dc3102b"): RentalNotRuled,
     bytes.fromhex("fc97940c"): RentalStateInvalid,
     bytes.fromhex("d4fb774d"): RenterInvalid,
     bytes.fromhex("96152021"): ResaleIsTaken,
@@ -2475,6 +2774,7 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("5e9a310c"): SignerNotPinned,
     bytes.fromhex("337c590b"): SignerNotSupported,
     bytes.fromhex("e2cdc162"): SlotInvalid,
+    bytes.fromhex("72db9430"): SpanTooShort,
     bytes.fromhex("27bb9ce5"): StatementNotSigned,
     bytes.fromhex("b07eba11"): StatementOfOtherTerms,
     bytes.fromhex("305a27a9"): StringTooLong,

@@ -73,6 +73,7 @@ _SUITE: Final[dict[str, tuple[str, ...]]] = {
     "PaymentChannels": ("P256Verifier",),
     "ERC3009DepositCollector": ("PaymentChannels",),
     "DepositEscrow": ("P256Verifier",),
+    "RuleArbiter": ("DepositEscrow", "P256Verifier"),
     "DevDollar": (),
 }
 """Contract → whose addresses its constructor takes, in the order of deployment."""
@@ -115,6 +116,7 @@ class Addresses:
     payment_channels: Address
     deposit_collector: Address
     deposit_escrow: Address
+    rule_arbiter: Address
     dev_dollar: Address
 
     @classmethod
@@ -129,6 +131,7 @@ class Addresses:
             payment_channels=by_name["PaymentChannels"],
             deposit_collector=by_name["ERC3009DepositCollector"],
             deposit_escrow=by_name["DepositEscrow"],
+            rule_arbiter=by_name["RuleArbiter"],
             dev_dollar=by_name["DevDollar"],
         )
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyiot_evm.contracts.court_arbiter import CourtArbiter
     from pyiot_evm.contracts.data_market import DataMarket
     from pyiot_evm.contracts.deposit_escrow import DepositEscrow
     from pyiot_evm.contracts.dev_dollar import DevDollar
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from pyiot_evm.contracts.multicall3 import Multicall3
     from pyiot_evm.contracts.p256_verifier import P256Verifier
     from pyiot_evm.contracts.payment_channels import PaymentChannels
+    from pyiot_evm.contracts.rule_arbiter import RuleArbiter
     from pyiot_evm.contracts.signed_reading_rule import SignedReadingRule
 __all__ = [
+    "CourtArbiter",
     "DataMarket",
     "DepositEscrow",
     "DevDollar",
@@ -31,9 +34,11 @@ __all__ = [
     "Multicall3",
     "P256Verifier",
     "PaymentChannels",
+    "RuleArbiter",
     "SignedReadingRule",
 ]
 _HOMES = {
+    "CourtArbiter": "court_arbiter",
     "DataMarket": "data_market",
     "DepositEscrow": "deposit_escrow",
     "DevDollar": "dev_dollar",
@@ -44,6 +49,7 @@ _HOMES = {
     "Multicall3": "multicall3",
     "P256Verifier": "p256_verifier",
     "PaymentChannels": "payment_channels",
+    "RuleArbiter": "rule_arbiter",
     "SignedReadingRule": "signed_reading_rule",
 }
 

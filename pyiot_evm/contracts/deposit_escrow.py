@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyiot_evm.chain.binding import event_values, make_call
 from pyiot_evm.chain.contract_errors import RentalState
-from pyiot_evm.contracts.shared import Credited, EIP712DomainChanged, NonceCancelled, NonceUsed, SignedCall, Withdrawn
-from pyiot_evm.types import Address, Bytes32, DeviceId, RentalId, TermsId
+from pyiot_evm.contracts.shared import (
+    Credited,
+    EIP712DomainChanged,
+    NonceCancelled,
+    NonceUsed,
+    Rental,
+    SignedCall,
+    Terms,
+    Withdrawn,
+)
+from pyiot_evm.types import Address, Bytes32, RentalId, TermsId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +34,7 @@ __all__ = [
     "ClaimAccepted",
     "ClaimRejected",
     "ClaimRuled",
+    "ClaimWaived",
     "Credited",
     "DepositClaimed",
     "DepositEscrow",
@@ -45,112 +55,6 @@ __all__ = [
     "Terms",
     "Withdrawn",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The struct Terms."""
-
-    ABI: ClassVar[str] = (
-        "(address,address,uint96,uint96,uint96,uint96,bytes32,bytes32,address,uint256,uint256,uint40,uint40,uint32,uint32,uint32,uint32,bytes32,uint256)"
-    )
-    owner: Address
-    token: Address
-    fee: int
-    rate: int
-    meter_cap: int
-    deposit: int
-    device: DeviceId
-    signer_hash: Bytes32
-    arbiter: Address
-    key_x: int
-    key_y: int
-    start: int
-    end: int
-    grace: int
-    claim_window: int
-    reply_window: int
-    ruling_window: int
-    terms: Bytes32
-    salt: int
-
-    def to_abi(self) -> tuple[Any, ...]:
-        """Return the tuple that the ABI codec takes."""
-        return (
-            self.owner,
-            self.token,
-            self.fee,
-            self.rate,
-            self.meter_cap,
-            self.deposit,
-            self.device,
-            self.signer_hash,
-            self.arbiter,
-            self.key_x,
-            self.key_y,
-            self.start,
-            self.end,
-            self.grace,
-            self.claim_window,
-            self.reply_window,
-            self.ruling_window,
-            self.terms,
-            self.salt,
-        )
-
-    @classmethod
-    def from_abi(cls, values: Sequence[Any]) -> Terms:
-        """Read the tuple that the ABI codec gives."""
-        return cls(
-            Address(values[0]),
-            Address(values[1]),
-            values[2],
-            values[3],
-            values[4],
-            values[5],
-            DeviceId(values[6]),
-            Bytes32(values[7]),
-            Address(values[8]),
-            values[9],
-            values[10],
-            values[11],
-            values[12],
-            values[13],
-            values[14],
-            values[15],
-            values[16],
-            Bytes32(values[17]),
-            values[18],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Rental:
-    """The struct Rental."""
-
-    ABI: ClassVar[str] = (
-        "((address,address,uint96,uint96,uint96,uint96,bytes32,bytes32,address,uint256,uint256,uint40,uint40,uint32,uint32,uint32,uint32,bytes32,uint256),address,address,uint256,uint256)"
-    )
-    terms: Terms
-    renter: Address
-    mask: Address
-    ephemeral_x: int
-    ephemeral_y: int
-
-    def to_abi(self) -> tuple[Any, ...]:
-        """Return the tuple that the ABI codec takes."""
-        return (
-            self.terms.to_abi(),
-            self.renter,
-            self.mask,
-            self.ephemeral_x,
-            self.ephemeral_y,
-        )
-
-    @classmethod
-    def from_abi(cls, values: Sequence[Any]) -> Rental:
-        """Read the tuple that the ABI codec gives."""
-        return cls(Terms.from_abi(values[0]), Address(values[1]), Address(values[2]), values[3], values[4])
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +169,23 @@ class ClaimRuled:
 
     @classmethod
     def from_log(cls, log: Log) -> ClaimRuled:
+        """Decode one log entry of this event."""
+        topics, data = event_values(log, ["bytes32"], ["uint256"])
+        return cls(RentalId(topics[0]), data[0], log)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimWaived:
+    """The owner gave up what it could still get: `amount`, all that was held, went to the renter."""
+
+    TOPIC: ClassVar[Bytes32] = Bytes32("0xb1186fd9da2ac66bba71eeeb5db4cae9ced879ce759d9e2e26a751a7032fe152")
+    TOPIC_COUNT: ClassVar[int] = 2
+    rental_id: RentalId
+    amount: int
+    log: Log
+
+    @classmethod
+    def from_log(cls, log: Log) -> ClaimWaived:
         """Decode one log entry of this event."""
         topics, data = event_values(log, ["bytes32"], ["uint256"])
         return cls(RentalId(topics[0]), data[0], log)
@@ -401,7 +322,7 @@ class RentalOpened:
 
 @dataclass(frozen=True, slots=True)
 class RentalRefunded:
-    """Nothing was handed over: all went back to the renter."""
+    """All went back to the renter: nothing was handed over, or the owner gave it back before the check-out."""
 
     TOPIC: ClassVar[Bytes32] = Bytes32("0x29c5105c0e63ae5b81da384c2d1eb00e1f163a1a19f4ed5f71db58d9016a963b")
     TOPIC_COUNT: ClassVar[int] = 2
@@ -620,7 +541,7 @@ class DepositEscrow:
         )
 
     def refund(self, rental: Rental) -> Call[None]:
-        """Ends an Opened rental: everything to the renter's credit."""
+        """Ends a rental: everything to the renter's credit."""
         return make_call(
             self.address,
             "DepositEscrow",
@@ -694,6 +615,17 @@ class DepositEscrow:
             {"terms": terms},
             ["bytes32"],
             lambda values: Bytes32(values[0]),
+        )
+
+    def waive(self, rental: Rental) -> Call[None]:
+        """Gives up what the owner could still get of the deposit: all that is held goes to the renter."""
+        return make_call(
+            self.address,
+            "DepositEscrow",
+            "waive(((address,address,uint96,uint96,uint96,uint96,bytes32,bytes32,address,uint256,uint256,uint40,uint40,uint32,uint32,uint32,uint32,bytes32,uint256),address,address,uint256,uint256))",
+            {"rental": rental},
+            [],
+            lambda _values: None,
         )
 
     def withdraw(self, token: Address, amount: int, to: Address) -> Call[None]:

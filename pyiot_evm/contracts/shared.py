@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyiot_evm.chain.binding import event_values
-from pyiot_evm.types import Address, Bytes32
+from pyiot_evm.types import Address, Bytes32, DeviceId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,118 @@ __all__ = [
     "EIP712DomainChanged",
     "NonceCancelled",
     "NonceUsed",
+    "Rental",
     "SignedCall",
+    "Terms",
     "Transfer",
     "Withdrawn",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The struct Terms."""
+
+    ABI: ClassVar[str] = (
+        "(address,address,uint96,uint96,uint96,uint96,bytes32,bytes32,address,uint256,uint256,uint40,uint40,uint32,uint32,uint32,uint32,bytes32,uint256)"
+    )
+    owner: Address
+    token: Address
+    fee: int
+    rate: int
+    meter_cap: int
+    deposit: int
+    device: DeviceId
+    signer_hash: Bytes32
+    arbiter: Address
+    key_x: int
+    key_y: int
+    start: int
+    end: int
+    grace: int
+    claim_window: int
+    reply_window: int
+    ruling_window: int
+    terms: Bytes32
+    salt: int
+
+    def to_abi(self) -> tuple[Any, ...]:
+        """Return the tuple that the ABI codec takes."""
+        return (
+            self.owner,
+            self.token,
+            self.fee,
+            self.rate,
+            self.meter_cap,
+            self.deposit,
+            self.device,
+            self.signer_hash,
+            self.arbiter,
+            self.key_x,
+            self.key_y,
+            self.start,
+            self.end,
+            self.grace,
+            self.claim_window,
+            self.reply_window,
+            self.ruling_window,
+            self.terms,
+            self.salt,
+        )
+
+    @classmethod
+    def from_abi(cls, values: Sequence[Any]) -> Terms:
+        """Read the tuple that the ABI codec gives."""
+        return cls(
+            Address(values[0]),
+            Address(values[1]),
+            values[2],
+            values[3],
+            values[4],
+            values[5],
+            DeviceId(values[6]),
+            Bytes32(values[7]),
+            Address(values[8]),
+            values[9],
+            values[10],
+            values[11],
+            values[12],
+            values[13],
+            values[14],
+            values[15],
+            values[16],
+            Bytes32(values[17]),
+            values[18],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rental:
+    """The struct Rental."""
+
+    ABI: ClassVar[str] = (
+        "((address,address,uint96,uint96,uint96,uint96,bytes32,bytes32,address,uint256,uint256,uint40,uint40,uint32,uint32,uint32,uint32,bytes32,uint256),address,address,uint256,uint256)"
+    )
+    terms: Terms
+    renter: Address
+    mask: Address
+    ephemeral_x: int
+    ephemeral_y: int
+
+    def to_abi(self) -> tuple[Any, ...]:
+        """Return the tuple that the ABI codec takes."""
+        return (
+            self.terms.to_abi(),
+            self.renter,
+            self.mask,
+            self.ephemeral_x,
+            self.ephemeral_y,
+        )
+
+    @classmethod
+    def from_abi(cls, values: Sequence[Any]) -> Rental:
+        """Read the tuple that the ABI codec gives."""
+        return cls(Terms.from_abi(values[0]), Address(values[1]), Address(values[2]), values[3], values[4])
 
 
 @dataclass(frozen=True, slots=True)

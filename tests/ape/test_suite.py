@@ -9,11 +9,13 @@ ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "pyiot_evm" / "contracts" / "artifacts"
 SUITE = [
     "DataMarket",
+    "DepositEscrow",
     "DeviceRegistry",
     "DevDollar",
     "ERC3009DepositCollector",
     "P256Verifier",
     "PaymentChannels",
+    "RuleArbiter",
     "SignedReadingRule",
 ]
 

@@ -6,6 +6,7 @@ import { DataMarketReadings, ReadingData } from "./DataMarketReadings.sol";
 import { vm } from "./TestBase.sol";
 import { DeviceRegistry } from "contracts/identity/DeviceRegistry.sol";
 import { IDataMarket } from "contracts/interfaces/IDataMarket.sol";
+import { ILeafRule } from "contracts/interfaces/ILeafRule.sol";
 
 /// @title DataMarketFraudTest
 /// @notice What a seller of readings may lie about and what a buyer may lie about, on both curves. The table in
@@ -232,7 +233,7 @@ contract DataMarketFraudTest is DataMarketReadings {
         for (uint256 gas = 20_000; gas < 1_400_000; gas += 7001) {
             (bool success, bytes memory answer) = address(market).call{ gas: gas }(data);
             assertFalse(success, "an honest leaf fell");
-            if (answer.length != 0 && bytes4(answer) == IDataMarket.RuleGasTooLow.selector) ++starved;
+            if (answer.length != 0 && bytes4(answer) == ILeafRule.RuleGasTooLow.selector) ++starved;
         }
         assertGt(starved, 50, "told so");
         _assertLost(order, disclosureOf(set, INDEX));

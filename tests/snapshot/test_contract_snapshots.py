@@ -6,12 +6,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "pyiot_evm" / "contracts" / "artifacts"
 SUITE = [
+    "CourtArbiter",
     "DataMarket",
+    "DepositEscrow",
     "DeviceRegistry",
     "DevDollar",
     "ERC3009DepositCollector",
     "P256Verifier",
     "PaymentChannels",
+    "RuleArbiter",
     "SignedReadingRule",
 ]
 

@@ -8,6 +8,7 @@ import pytest
 from pyiot_evm.chain import Devnet
 
 sys.path.insert(0, str(Path(__file__).parent))
+from gas_escrow import EscrowGas
 from gas_payment import PaymentGas
 from gas_story import measure
 
@@ -21,6 +22,7 @@ LIMITS = {
         "dispute": 92_000,
         "disputeP256": 108_000,
     },
+    "DepositEscrow": {"open": 88_000, "handOver": 47_000, "checkOut": 65_000, "close": 60_000},
     "DeviceRegistry": {"registerSecp256k1": 62_000, "registerP256": 70_000},
     "PaymentChannels": {
         "fundPerChannelOf50": 36_000,
@@ -34,7 +36,8 @@ LIMITS = {
 @pytest.fixture(scope="module")
 def figures():
     with Devnet() as chain:
-        return measure(chain) | {"PaymentChannels": PaymentGas(chain).measure()}
+        payments = {"PaymentChannels": PaymentGas(chain).measure()}
+        return measure(chain) | payments | {"DepositEscrow": EscrowGas(chain).measure()}
 
 
 def test_gas__when_measured_from_receipts__is_the_snapshot(figures, snapshot):

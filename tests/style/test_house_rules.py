@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "pyiot_evm" / "contracts" / "artifacts"
 SUITE = [
+    "CourtArbiter",
     "DataMarket",
     "DepositEscrow",
     "DeviceRegistry",
@@ -18,6 +19,7 @@ SUITE = [
     "ERC3009DepositCollector",
     "P256Verifier",
     "PaymentChannels",
+    "RuleArbiter",
     "SignedReadingRule",
 ]
 
