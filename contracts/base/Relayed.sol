@@ -5,7 +5,6 @@ import { Address } from "@openzeppelin/contracts/utils/Address.sol";
 import { Context } from "@openzeppelin/contracts/utils/Context.sol";
 import { EIP712 } from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import { SignatureChecker } from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
-import { BitMaps } from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
 import { IRelayed } from "contracts/interfaces/IRelayed.sol";
 
 /// @title Relayed
@@ -18,14 +17,13 @@ import { IRelayed } from "contracts/interfaces/IRelayed.sol";
 /// Its functions that change state are guarded against reentry where money is held; `relay` is not, for it would lock out
 /// the very function that it calls. `relay` refuses while a signer is remembered, so nothing is relayed inside a relay.
 abstract contract Relayed is IRelayed, EIP712, Context {
-    using BitMaps for BitMaps.BitMap;
-
     bytes32 private constant SIGNED_CALL_TYPEHASH =
         keccak256("SignedCall(address sender,bytes call,uint256 nonce,uint40 deadline)");
 
     address private transient _relayedSender;
 
-    mapping(address sender => BitMaps.BitMap nonces) private _nonces;
+    /// @dev One bit for each nonce: 256 nonces that follow one another share a slot.
+    mapping(address sender => mapping(uint256 word => uint256 bits)) private _nonces;
 
     /* RELAY */
 
@@ -56,7 +54,7 @@ abstract contract Relayed is IRelayed, EIP712, Context {
 
     /// @inheritdoc IRelayed
     function isNonceUsed(address sender, uint256 nonce) external view returns (bool) {
-        return _nonces[sender].get(nonce);
+        return _nonces[sender][nonce >> 8] & (1 << (nonce & 0xff)) != 0;
     }
 
     /* INTERNAL */
@@ -69,8 +67,10 @@ abstract contract Relayed is IRelayed, EIP712, Context {
     }
 
     function _spendNonce(address sender, uint256 nonce) internal {
-        require(!_nonces[sender].get(nonce), NonceAlreadyUsed(sender, nonce));
-        _nonces[sender].set(nonce);
+        (uint256 word, uint256 bit) = (nonce >> 8, 1 << (nonce & 0xff));
+        uint256 bits = _nonces[sender][word];
+        require(bits & bit == 0, NonceAlreadyUsed(sender, nonce));
+        _nonces[sender][word] = bits | bit;
     }
 
     function _digestOf(SignedCall calldata request) private view returns (bytes32) {

@@ -3,6 +3,7 @@ pragma solidity 0.8.36;
 
 import { IERC3009 } from "@openzeppelin/contracts/interfaces/draft-IERC3009.sol";
 import { ReentrancyGuardTransient } from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import { ECDSA } from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import { EIP712 } from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import { SignatureChecker } from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import { Relayed } from "contracts/base/Relayed.sol";
@@ -72,12 +73,14 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         uint256 ephemeralY
     ) external nonReentrant returns (bytes32 id) {
         address renter = _msgSender();
-        bytes32 idOfTerms = _requireOpenable(terms, ownerSignature, renter, mask);
+        (bytes32 idOfTerms, uint40 deadline) = _requireOpenable(terms, ownerSignature, renter, mask);
+        uint104 price = terms.priceOf();
+
         id = Rentals.idOf(idOfTerms, renter, mask, ephemeralX, ephemeralY);
-        uint40 deadline = _place(terms, id);
+        _rentals.write(id, RentalState.Opened, deadline, price, 0);
         emit RentalOpened(id, terms.owner, renter, idOfTerms, mask, ephemeralX, ephemeralY, deadline);
 
-        ExactTransfer.pull(terms.token, renter, terms.priceOf());
+        ExactTransfer.pull(terms.token, renter, price);
     }
 
     /// @inheritdoc IDepositEscrow
@@ -92,14 +95,15 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
             signature.length == AUTHORIZATION_LENGTH, AuthorizationLengthInvalid(signature.length, AUTHORIZATION_LENGTH)
         );
         Terms calldata terms = rental.terms;
-        bytes32 idOfTerms = _requireOpenable(terms, ownerSignature, rental.renter, rental.mask);
+        (bytes32 idOfTerms, uint40 deadline) = _requireOpenable(terms, ownerSignature, rental.renter, rental.mask);
+        uint104 price = terms.priceOf();
+
         id = Rentals.idOf(idOfTerms, rental);
-        uint40 deadline = _place(terms, id);
+        _rentals.write(id, RentalState.Opened, deadline, price, 0);
         emit RentalOpened(
             id, terms.owner, rental.renter, idOfTerms, rental.mask, rental.ephemeralX, rental.ephemeralY, deadline
         );
 
-        uint256 price = terms.priceOf();
         uint256 before = ExactTransfer.balance(terms.token);
         (bytes32 r, bytes32 s, uint8 v) = (bytes32(signature), bytes32(signature[32:]), uint8(signature[64]));
         IERC3009(terms.token)
@@ -305,7 +309,7 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         returns (RentalState state, uint40 deadline, uint104 held, uint96 claimed)
     {
         Rentals.Slot memory slot = _rentals.slots[id];
-        return (slot.state, slot.deadline, slot.held, slot.claimed);
+        return (slot.state, slot.deadline, uint104(slot.held), slot.claimed);
     }
 
     /// @inheritdoc ICredits
@@ -318,23 +322,22 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
     /// @dev Everything that must hold before a rental is opened; spends the salt, so that terms open once.
     function _requireOpenable(Terms calldata terms, bytes calldata ownerSignature, address renter, address mask)
         private
-        returns (bytes32 idOfTerms)
+        returns (bytes32 idOfTerms, uint40 deadline)
     {
-        require(renter != address(0) && renter != address(this) && renter != terms.owner, RenterInvalid(renter));
+        address owner = terms.owner;
+        require(renter != owner, RenterIsOwner(owner));
         require(mask != address(0), MaskIsZero());
-        terms.requireValid();
-        Rentals.requireBefore(terms.handOverDeadline());
+        deadline = terms.requireOpenable();
         idOfTerms = termsId(terms);
-        require(
-            SignatureChecker.isValidSignatureNowCalldata(terms.owner, idOfTerms, ownerSignature),
-            TermsNotSigned(idOfTerms, terms.owner)
-        );
-        _spendNonce(terms.owner, terms.salt);
+        require(_isSignedBy(owner, idOfTerms, ownerSignature), TermsNotSigned(idOfTerms, owner));
+        _spendNonce(owner, terms.salt);
     }
 
-    function _place(Terms calldata terms, bytes32 id) private returns (uint40 deadline) {
-        deadline = terms.handOverDeadline();
-        _rentals.write(id, RentalState.Opened, deadline, terms.priceOf(), 0);
+    /// @dev By the account's key or, failing that, by its code (ERC-1271): most owners have no code to look for.
+    function _isSignedBy(address account, bytes32 digest, bytes calldata signature) private view returns (bool) {
+        (address recovered, ECDSA.RecoverError problem,) = ECDSA.tryRecoverCalldata(digest, signature);
+        return (problem == ECDSA.RecoverError.NoError && recovered == account)
+            || SignatureChecker.isValidERC1271SignatureNowCalldata(account, digest, signature);
     }
 
     function _refund(Rental calldata rental, bytes32 id, uint256 held) private {

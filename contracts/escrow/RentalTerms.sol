@@ -8,7 +8,7 @@ import { KeyRelease } from "contracts/libraries/KeyRelease.sol";
 /// @title RentalTerms
 /// @notice Hashes what owners and devices sign about a rental as EIP-712 structs, checks the bounds that all terms keep,
 /// and knows what a rental costs.
-/// @dev INVARIANTS. No rental exists whose terms `requireValid` would refuse: they are checked when it is opened.
+/// @dev INVARIANTS. No rental exists whose terms `requireOpenable` refused: it is asked when one is opened.
 library RentalTerms {
     uint256 internal constant MIN_WINDOW = 10 minutes;
     uint256 internal constant MAX_WINDOW = 30 days;
@@ -64,23 +64,29 @@ library RentalTerms {
         return keccak256(abi.encode(CHECK_OUT_TYPEHASH, statement));
     }
 
-    /// @notice Reverts unless the rental can run fairly: its slot, grace and windows are within bounds, and its access key
-    /// can be released.
-    function requireValid(IDepositEscrow.Terms calldata terms) internal view {
-        require(
-            terms.start < terms.end && terms.end <= block.timestamp + MAX_AHEAD,
-            IDepositEscrow.SlotInvalid(terms.start, terms.end, block.timestamp + MAX_AHEAD)
-        );
-        require(terms.grace <= MAX_GRACE, IDepositEscrow.GraceTooLong(terms.grace, MAX_GRACE));
+    /// @notice Reverts unless the rental can run fairly: its slot, grace and windows are within bounds, its access key can
+    /// be released, and there is time to do so. No sum of times comes near 256 bits.
+    /// @return deadline The last moment before which the owner can hand over: min(start + grace, end).
+    function requireOpenable(IDepositEscrow.Terms calldata terms) internal view returns (uint40 deadline) {
+        unchecked {
+            (uint256 start, uint256 end, uint256 grace) = (terms.start, terms.end, terms.grace);
+            uint256 latest = block.timestamp + MAX_AHEAD;
+            require(start < end && end <= latest, IDepositEscrow.SlotInvalid(start, end, latest));
+            require(grace <= MAX_GRACE, IDepositEscrow.GraceTooLong(grace, MAX_GRACE));
+            deadline = uint40(start + grace < end ? start + grace : end);
+        }
         _requireWindow(terms.claimWindow);
         _requireWindow(terms.replyWindow);
         _requireWindow(terms.rulingWindow);
         require(KeyRelease.isPublicKey(terms.keyX, terms.keyY), IAgreements.PublicKeyInvalid(terms.keyX, terms.keyY));
+        require(block.timestamp < deadline, IAgreements.WindowIsOver(deadline, block.timestamp));
     }
 
-    /// @notice What the renter pays when the rental is opened.
+    /// @notice What the renter pays when the rental is opened: three amounts of 96 bits, which no sum of 98 overflows.
     function priceOf(IDepositEscrow.Terms calldata terms) internal pure returns (uint104) {
-        return uint104(terms.fee) + terms.meterCap + terms.deposit;
+        unchecked {
+            return uint104(uint256(terms.fee) + terms.meterCap + terms.deposit);
+        }
     }
 
     /// @notice What `units` of metered use cost, at most the cap. The product has at most 160 bits.
@@ -89,20 +95,18 @@ library RentalTerms {
         return cost < terms.meterCap ? cost : terms.meterCap;
     }
 
-    /// @notice The last moment before which the owner can hand over.
-    function handOverDeadline(IDepositEscrow.Terms calldata terms) internal pure returns (uint40) {
-        uint40 latest = terms.start + terms.grace;
-        return latest < terms.end ? latest : terms.end;
-    }
-
     /// @notice The last moment before which a check-out is taken.
     function checkOutDeadline(IDepositEscrow.Terms calldata terms) internal pure returns (uint40) {
         return terms.end + uint40(CHECK_OUT_GRACE);
     }
 
+    /// @dev One comparison for both bounds: less than the least, less the least, is more than anything.
     function _requireWindow(uint256 window) private pure {
-        require(
-            MIN_WINDOW <= window && window <= MAX_WINDOW, IAgreements.WindowOutOfBounds(window, MIN_WINDOW, MAX_WINDOW)
-        );
+        unchecked {
+            require(
+                window - MIN_WINDOW <= MAX_WINDOW - MIN_WINDOW,
+                IAgreements.WindowOutOfBounds(window, MIN_WINDOW, MAX_WINDOW)
+            );
+        }
     }
 }

@@ -9,11 +9,12 @@ import { IDepositEscrow } from "contracts/interfaces/IDepositEscrow.sol";
 /// @dev LIFECYCLE. None → Opened → Active (→ CheckedIn) → CheckedOut → Closed, with → Claimed → Closed and → Disputed →
 /// Closed. Every step asks for the state that it starts from, and none starts from Closed.
 library Rentals {
-    /// @dev One slot: what is held has at most 98 bits, the sum of three amounts of 96.
+    /// @dev One slot, filled to the last bit, so that it is written without being read. What is held has at most 98 bits,
+    /// the sum of three amounts of 96.
     struct Slot {
         IDepositEscrow.RentalState state;
         uint40 deadline;
-        uint104 held;
+        uint112 held;
         uint96 claimed;
     }
 
@@ -77,7 +78,7 @@ library Rentals {
         bytes32 id,
         IDepositEscrow.RentalState state,
         uint40 deadline,
-        uint104 held,
+        uint112 held,
         uint96 claimed
     ) internal {
         book.slots[id] = Slot(state, deadline, held, claimed);

@@ -160,8 +160,8 @@ interface IDepositEscrow is IAgreements, ICredits {
     error SlotInvalid(uint256 start, uint256 end, uint256 latest);
     /// @notice The grace is longer than a day.
     error GraceTooLong(uint256 grace, uint256 maximum);
-    /// @notice Address 0, the escrow itself and the owner cannot rent.
-    error RenterInvalid(address renter);
+    /// @notice The owner cannot rent from himself.
+    error RenterIsOwner(address owner);
     /// @notice The signature of the terms is not one of the owner's.
     error TermsNotSigned(bytes32 termsId, address owner);
     /// @notice The rental is not in the state that the call is for, or not in that one or one before it.

@@ -119,7 +119,7 @@ __all__ = [
     "RentalNotRuled",
     "RentalState",
     "RentalStateInvalid",
-    "RenterInvalid",
+    "RenterIsOwner",
     "ResaleIsTaken",
     "ResaleOfOtherOffer",
     "RoyaltyTooHigh",
@@ -1989,15 +1989,15 @@ class RentalStateInvalid(SuiteError):
         return cls(RentalId(values[0]), RentalState(values[1]), RentalState(values[2]))
 
 
-class RenterInvalid(SuiteError):
-    """Address 0, the escrow itself and the owner cannot rent."""
+class RenterIsOwner(SuiteError):
+    """The owner cannot rent from himself."""
 
-    code = "RenterInvalid"
-    SIGNATURE = "RenterInvalid(address)"
+    code = "RenterIsOwner"
+    SIGNATURE = "RenterIsOwner(address)"
 
-    def __init__(self, renter: Address) -> None:
-        super().__init__(f"Address 0, the escrow itself and the owner cannot rent: RenterInvalid(renter={renter})")
-        self.renter = renter
+    def __init__(self, owner: Address) -> None:
+        super().__init__(f"The owner cannot rent from himself: RenterIsOwner(owner={owner})")
+        self.owner = owner
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
@@ -2756,7 +2756,7 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("0845d506"): RentalNotOpen,
     bytes.fromhex("5dc3102b"): RentalNotRuled,
     bytes.fromhex("fc97940c"): RentalStateInvalid,
-    bytes.fromhex("d4fb774d"): RenterInvalid,
+    bytes.fromhex("a6373323"): RenterIsOwner,
     bytes.fromhex("96152021"): ResaleIsTaken,
     bytes.fromhex("7f57ad3d"): ResaleOfOtherOffer,
     bytes.fromhex("21ad74ec"): RoyaltyTooHigh,
