@@ -35,6 +35,22 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+ONE_BY_ONE = ("tests/docs/test_docs_blocks.py", "kills.py")
+"""Files of few and long tests that share nothing: each of their tests is a piece of work of its own."""
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Give a worker a file at a time, as its tests share a devnet; or one test, where that takes a minute."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.split("::", 1)[0]
+            return nodeid if path.endswith(ONE_BY_ONE) else path
+
+    return Scheduling(config, log)
+
+
 NO_RESALE = Resale(OfferId(bytes(32)), ZERO_ADDRESS, ZERO_ADDRESS, 0, 0, 0)
 
 
