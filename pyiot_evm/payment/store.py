@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS stream_purchases (
   channel_id TEXT PRIMARY KEY, payer TEXT NOT NULL, payee TEXT NOT NULL, device TEXT NOT NULL, mode TEXT NOT NULL,
   paid TEXT NOT NULL DEFAULT '0', next_seq INTEGER NOT NULL, signed_seq INTEGER NOT NULL DEFAULT -1,
   signed_ceiling TEXT NOT NULL DEFAULT '0', lock TEXT NOT NULL DEFAULT '', sealed BLOB NOT NULL DEFAULT x'',
-  fault TEXT NOT NULL DEFAULT '', lost TEXT NOT NULL DEFAULT '0'
+  schema TEXT NOT NULL DEFAULT '', fault TEXT NOT NULL DEFAULT '', lost TEXT NOT NULL DEFAULT '0'
 ) STRICT;
 CREATE INDEX IF NOT EXISTS stream_purchases_by_payee ON stream_purchases (payer, payee, device, mode);
 CREATE TABLE IF NOT EXISTS bought_readings (

@@ -15,13 +15,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from pyiot_evm.device import Schema
+from pyiot_evm.device import Reading, Schema, check_signer
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.payment.payer_book import DepositNeeded
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address, DeviceId
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
     from pyiot_evm.payment.payer_book import PayerBook
@@ -90,6 +91,16 @@ class BoughtReading:
     signer: bytes
     price: int
 
+    def reading(self) -> Reading:
+        """Return it as a reading."""
+        return Reading.from_leaf(
+            self.leaf,
+            device=self.device,
+            schema=self.schema.hash,
+            value_count=len(self.schema.fields),
+            curve=check_signer(self.signer),
+        )
+
 
 class StreamPurchases:
     """The streams of one payer, in the payer's book.
@@ -155,7 +166,16 @@ class StreamPurchases:
             )
         return self.get(channel_id)
 
-    def reserve(self, channel_id: bytes, *, seq: int, price: int, lock: bytes = b"", sealed: bytes = b"") -> Signed:
+    def reserve(
+        self,
+        channel_id: bytes,
+        *,
+        seq: int,
+        price: int,
+        lock: bytes = b"",
+        sealed: bytes = b"",
+        schema: Schema | None = None,
+    ) -> Signed:
         """Write down what is going to be signed for a reading, and count it against the budget.
 
         Args:
@@ -164,6 +184,7 @@ class StreamPurchases:
             price: Base units.
             lock: The lock of its key; empty in the plain mode.
             sealed: The sealed leaf.
+            schema: What it holds.
 
         Raises:
             BudgetError: It would go over a limit; nothing was written.
@@ -183,9 +204,9 @@ class StreamPurchases:
             if ceiling > channel.balance:
                 raise DepositNeeded(ceiling - channel.balance)
             self._book.raise_ceiling(channel_id, ceiling)
-            row = (seq, str(ceiling), lock.hex(), sealed, channel_id.hex())
+            row = (seq, str(ceiling), lock.hex(), sealed, _kept(database, schema), channel_id.hex())
             database.execute(
-                "UPDATE stream_purchases SET signed_seq = ?, signed_ceiling = ?, lock = ?, sealed = ?"
+                "UPDATE stream_purchases SET signed_seq = ?, signed_ceiling = ?, lock = ?, sealed = ?, schema = ?"
                 " WHERE channel_id = ?",
                 row,
             )
@@ -248,6 +269,12 @@ class StreamPurchases:
         """Return what came and was not taken yet, the oldest first."""
         return self._bought("channel_id = ? AND taken = 0 ORDER BY rowid", channel_id.hex())
 
+    def schema_of(self, channel_id: bytes) -> Schema | None:
+        """Return what the reading under way holds."""
+        query = "SELECT document FROM stream_purchases JOIN bought_schemas ON hash = schema WHERE channel_id = ?"
+        found = self._store.read(query, channel_id.hex())
+        return Schema.parse(bytes(found[0]["document"])) if found else None
+
     def take(self, bought: BoughtReading) -> None:
         """Note that a reading was taken by who bought it."""
         with self._store.write() as database:
@@ -277,6 +304,15 @@ class StreamPurchases:
         documents = [self._store.read("SELECT * FROM bought_schemas WHERE hash = ?", name)[0] for name in names]
         schemas = {row["hash"]: Schema.parse(bytes(row["document"])) for row in documents}
         return [_bought(row, schemas[row["schema"]]) for row in rows]
+
+
+def _kept(database: sqlite3.Connection, schema: Schema | None) -> str:
+    """Keep a schema, and return its name in the book."""
+    if schema is None:
+        return ""
+    name = schema.hash.hex()
+    database.execute("INSERT OR IGNORE INTO bought_schemas VALUES (?, ?)", (name, schema.canonical()))
+    return name
 
 
 def _purchase(row: Any) -> Purchase:

@@ -1,0 +1,312 @@
+"""The payer's side of one stream, without a network: messages in, messages and readings out.
+
+Nothing is signed before it is in the book, nothing is signed for more than one reading that did not come, and what came
+is checked before it counts. A payee that delivers something else is remembered: :class:`StreamFaultError`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.contracts.payment_channels import LockOpened
+from pyiot_evm.device import Reading, Schema
+from pyiot_evm.exceptions import BudgetError, InputError, TransportError, VerificationError
+from pyiot_evm.payment.payer_book import DepositNeeded
+from pyiot_evm.payment.places import is_ours
+from pyiot_evm.payment.stream_checks import ReadingCheck
+from pyiot_evm.payment.stream_errors import StreamFaultError, StreamRefusedError
+from pyiot_evm.payment.stream_keys import lock_of, seal_reading, stream_salt
+from pyiot_evm.payment.stream_messages import VERSION, Message
+from pyiot_evm.payment.stream_purchases import BoughtReading, StreamPurchases
+from pyiot_evm.payment.vouchers import authorizer_of, channel_config, sign_voucher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pyiot_evm.device import Signer
+    from pyiot_evm.payment.payer import Payer
+    from pyiot_evm.payment.records import PayerChannel
+    from pyiot_evm.payment.stream_keys import Mode
+    from pyiot_evm.payment.stream_purchases import Purchase, Signed
+    from pyiot_evm.payment.vouchers import SignedVoucher
+    from pyiot_evm.types import Address, DeviceId
+
+__all__ = ["StreamBuyer", "StreamTerms"]
+
+_TRIES: Final = 5
+
+
+class StreamTerms:
+    """What a payer agrees to.
+
+    Args:
+        device: Whose readings it wants.
+        mode: How it pays.
+        token: In which token.
+        most: What one reading may cost, base units.
+        prepay: For how many readings a channel is paid into at once.
+        first: The reading to begin with; where the last stream ended when left out.
+        again: Whether to go on with a payee that delivered no reading before.
+    """
+
+    __slots__ = ("again", "device", "first", "mode", "most", "prepay", "token")
+
+    def __init__(
+        self,
+        *,
+        device: DeviceId,
+        mode: Mode,
+        token: Address,
+        most: int,
+        prepay: int = 100,
+        first: int | None = None,
+        again: bool = False,
+    ) -> None:
+        self.device = device
+        self.mode = mode
+        self.token = token
+        self.most = most
+        self.prepay = max(prepay, 1)
+        self.first = first
+        self.again = again
+
+
+class StreamBuyer:
+    """Buys readings from one payee over one connection.
+
+    Args:
+        payers: The paying sides of one account, one for each contract.
+        terms: What it agrees to.
+        signer: The key that signs vouchers; the account's when left out.
+    """
+
+    def __init__(self, payers: Sequence[Payer], terms: StreamTerms, *, signer: Signer | None = None) -> None:
+        self._payers = payers
+        self._payer = payers[0]
+        self._terms = terms
+        self._signer = signer or payers[0].signer
+        self.purchases = StreamPurchases(self._payer.book)
+        self._check: ReadingCheck | None = None
+        self._schema: Schema | None = None
+        self._last: Reading | None = None
+
+    # The channel
+
+    def agree(self, stated: Message) -> Purchase:
+        """Check a payee's terms and return the stream with it; nothing is signed or sent.
+
+        Args:
+            stated: Its message.
+
+        Raises:
+            InputError: They are not what was asked for, or it delivered no reading before.
+            BudgetError: A reading costs more than it may.
+        """
+        wanted = self._terms
+        for name, mine in (("version", VERSION), ("device", wanted.device), ("mode", wanted.mode)):
+            if stated[name] != mine:
+                raise InputError(f"the gateway sells with {name} {stated[name]}, wanted is {mine}")
+        if stated["price"] > wanted.most:
+            raise BudgetError(f"a reading costs {stated['price']} base units, {wanted.most} were allowed")
+        self._payer = self._payer_at(stated)
+        if stated["token"] != wanted.token:
+            raise InputError(f"the gateway wants {stated['token']}, paid is in {wanted.token}")
+        if wanted.mode == "locked" and not is_ours(self._payer.chain, self._payer.contract.address):
+            raise InputError("the channels on this chain take no locked vouchers", hint="use the plain mode")
+        self._check = ReadingCheck.by_registry(self._payer.chain, wanted.device, stated["signer"])
+        self._check.begin()
+        purchase = self._purchase_from(stated)
+        if purchase.fault and not wanted.again:
+            raise InputError(
+                f"nothing more is bought from {purchase.payee}: {purchase.fault}",
+                hint="`--again` goes on with it, and pays what it has",
+            )
+        return self._placed(self.purchases.forgive(purchase.channel_id))
+
+    def open(self, purchase: Purchase) -> Message:
+        """Return the message that opens the stream: the voucher for all readings that came."""
+        self._payer.sync(purchase.channel_id)
+        voucher = self._sign(self._payer.book.channel(purchase.channel_id), purchase.paid)
+        return Message("open", voucher=voucher, seq=purchase.next_seq)
+
+    def adopt(self, purchase: Purchase, refused: StreamRefusedError) -> Purchase:
+        """Take over where the stream is, from this payer's own voucher that its book has forgotten.
+
+        Only a voucher above all that the book ever promised shows that the book is the older one.
+
+        Raises:
+            StreamRefusedError: The payee has no such voucher.
+        """
+        last, channel = refused.last, self._payer.book.channel(purchase.channel_id)
+        if last is None or last.channel_id != channel.channel_id or last.ceiling <= channel.ceiling:
+            raise refused
+        if not last.is_signed():
+            raise VerificationError("the gateway showed a voucher that this payer did not sign") from refused
+        return self.purchases.adopt(purchase.channel_id, last.ceiling, purchase.next_seq)
+
+    # The messages
+
+    def schema(self, message: Message) -> None:
+        """Take the schema of the readings that follow."""
+        self._schema = Schema.parse(message["document"].encode())
+
+    def buy(self, purchase: Purchase, offer: Message) -> Message:
+        """Return the voucher for an offer; the channel is paid into where that is needed.
+
+        Raises:
+            VerificationError: The offer is not for the reading that comes next, or not at a sum that follows.
+            BudgetError: It would go over a limit; nothing was signed.
+        """
+        seq, price = offer["seq"], offer["ceiling"] - offer["base"]
+        if self._check is None or self._schema is None:
+            raise VerificationError("a reading was offered before its schema")
+        if seq != purchase.next_seq or offer["base"] != purchase.paid or price < 1:
+            raise VerificationError(
+                f"reading {seq} is offered from {offer['base']} to {offer['ceiling']}; reading {purchase.next_seq} "
+                f"comes next, and {purchase.paid} are paid"
+            )
+        if price > self._terms.most:
+            raise BudgetError(f"a reading costs {price} base units, {self._terms.most} were allowed")
+        locked, sealed = bool(offer["lock"]), offer["sealed"]
+        if locked != (self._terms.mode == "locked") or (
+            locked and len(sealed) not in self._check.lengths(self._schema)
+        ):
+            raise VerificationError(f"what is offered as reading {seq} is none: {len(sealed)} bytes")
+        signed = self._reserve(purchase, offer, price)
+        channel = self._payer.book.channel(purchase.channel_id)
+        voucher = self._sign(channel, signed.ceiling, lock=signed.lock)
+        return Message("pay", seq=seq, ceiling=signed.ceiling, lock=signed.lock, signature=voucher.signature)
+
+    def take(self, purchase: Purchase, message: Message) -> BoughtReading:
+        """Take a key or a reading, check what it is, and write it down.
+
+        Raises:
+            VerificationError: It is not for the reading under way.
+            StreamFaultError: It is for that reading, and it is no reading.
+        """
+        signed = purchase.signed
+        if signed is None or message["seq"] != signed.seq:
+            raise VerificationError(f"nothing was paid for reading {message['seq']}")
+        if (message.kind == "key") != bool(signed.lock):
+            raise VerificationError(f"a message of type {message.kind} does not answer a {self._terms.mode} voucher")
+        if message.kind == "key" and lock_of(message["key"]) != signed.lock:
+            raise VerificationError(f"the key of reading {signed.seq} does not open its lock")
+        leaf = message["leaf"] if message.kind == "reading" else seal_reading(message["key"], signed.seq, signed.sealed)
+        return self._taken(purchase, signed, leaf)
+
+    def pay(self, purchase: Purchase) -> Message:
+        """Return the plain voucher for all that came: it makes the last lock worthless."""
+        voucher = self._sign(self._payer.book.channel(purchase.channel_id), purchase.paid)
+        return Message("paid", ceiling=voucher.ceiling, signature=voucher.signature)
+
+    def recover(self, purchase: Purchase) -> BoughtReading | None:
+        """Take the key of the reading under way from the chain, where its payee published it to be paid."""
+        signed, payer = purchase.signed, self._payer
+        if signed is None or not signed.lock or payer.sync(purchase.channel_id).claimed < signed.ceiling:
+            return None
+        topics = [LockOpened.TOPIC, purchase.channel_id, signed.lock]
+        logs = payer.chain.logs(address=payer.contract.address, topics=topics)
+        if not logs:
+            return None
+        key = LockOpened.from_log(logs[0]).preimage
+        return self._taken(purchase, signed, seal_reading(key, signed.seq, signed.sealed))
+
+    # Below
+
+    def _payer_at(self, stated: Message) -> Payer:
+        place = stated["chainId"], stated["contract"]
+        for payer in self._payers:
+            if (payer.domain.chain_id, payer.domain.contract) == place:
+                return payer
+        raise InputError(f"the gateway is paid through {place[1]} on chain {place[0]}, which is not this payer's")
+
+    def _purchase_from(self, stated: Message) -> Purchase:
+        """Return the stream with a payee: the one that goes on, or a new one."""
+        wanted, authorizer = self._terms, authorizer_of(self._signer)
+        mine = [
+            (purchase, channel)
+            for purchase in self.purchases.all()
+            if (purchase.payee, purchase.device, purchase.mode) == (stated["payee"], wanted.device, wanted.mode)
+            and (channel := self._payer.book.channel(purchase.channel_id)).domain == self._payer.domain
+            and (channel.config.token, channel.config.payer_authorizer) == (wanted.token, authorizer)
+        ]
+        for purchase, channel in reversed(mine):
+            if not channel.closing:
+                return purchase
+        config = channel_config(
+            self._signer,
+            stated["payee"],
+            token=wanted.token,
+            payer=self._payer.account.address,
+            withdraw_delay=max(self._payer.policy.withdraw_delay, stated["withdrawDelay"]),
+            salt=stream_salt(wanted.device, wanted.mode, len(mine)),
+        )
+        channel = self._payer.book.add(self._payer.domain, config)
+        place = {"payee": stated["payee"], "device": wanted.device, "mode": wanted.mode}
+        return self.purchases.begin(channel.channel_id, **place, first=stated["seq"])
+
+    def _placed(self, purchase: Purchase) -> Purchase:
+        """Begin where it was asked for; a reading under way comes first."""
+        if self._terms.first is not None and purchase.signed is None:
+            return self.purchases.move(purchase.channel_id, self._terms.first)
+        return purchase
+
+    def _reserve(self, purchase: Purchase, offer: Message, price: int) -> Signed:
+        for _ in range(_TRIES):
+            try:
+                return self.purchases.reserve(
+                    purchase.channel_id,
+                    seq=offer["seq"],
+                    price=price,
+                    lock=offer["lock"],
+                    sealed=offer["sealed"],
+                    schema=self._schema,
+                )
+            except DepositNeeded:
+                self._fill(purchase, price)
+        raise TransportError("the channel's balance does not come up to what was paid in")
+
+    def _fill(self, purchase: Purchase, price: int) -> None:
+        present = self._payer.sync(purchase.channel_id)
+        missing = purchase.paid + price - present.balance
+        if missing > 0:
+            held = self._payer.chain.call(Erc20(present.config.token).balance_of(self._payer.account.address))
+            self._payer.deposit(present, max(missing, min(price * self._terms.prepay, held)))
+
+    def _taken(self, purchase: Purchase, signed: Signed, leaf: bytes) -> BoughtReading:
+        schema = self._schema or self.purchases.schema_of(purchase.channel_id)
+        assert self._check is not None
+        assert schema is not None  # no offer is taken before it
+        try:
+            reading = self._check.check(leaf, schema, seq=signed.seq, before=self._before(signed.seq))
+        except VerificationError as error:
+            self.purchases.accuse(purchase.channel_id, error.message)
+            raise StreamFaultError(error.message, seq=signed.seq, lost=signed.ceiling - purchase.paid) from error
+        bought = BoughtReading(
+            channel_id=purchase.channel_id,
+            device=purchase.device,
+            seq=signed.seq,
+            leaf=leaf,
+            schema=schema,
+            signer=self._check.signer_of(reading),
+            price=signed.ceiling - purchase.paid,
+        )
+        self.purchases.arrive(purchase.channel_id, bought)
+        self._last = reading
+        return bought
+
+    def _before(self, seq: int) -> Reading | None:
+        """Return the reading of the number before, where it was bought."""
+        if self._last is not None and self._last.seq == seq - 1:
+            return self._last
+        found = self.purchases.bought(self._terms.device, seq=seq - 1) if seq else []
+        with suppress(InputError):
+            return found[0].reading() if found else None
+        return None
+
+    def _sign(self, channel: PayerChannel, ceiling: int, *, lock: bytes = b"") -> SignedVoucher:
+        if ceiling > self._payer.book.channel(channel.channel_id).ceiling:
+            raise InputError(f"nothing up to {ceiling} was promised through channel {channel.channel_id}")
+        return sign_voucher(self._signer, channel.domain, channel.config, ceiling, lock=lock)
