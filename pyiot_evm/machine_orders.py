@@ -13,7 +13,7 @@ Example:
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pyiot_evm.machine_rentals import Amount, Renting
 from pyiot_evm.types import Address
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from pyiot_evm.market.results import OrderView, Transaction
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.payer import SentPayment
-    from pyiot_evm.types import OrderId
+    from pyiot_evm.payment.stream import ReadingStream
+    from pyiot_evm.payment.stream_keys import Mode
+    from pyiot_evm.types import DeviceId, OrderId
 
 __all__ = ["Amount", "OrdersAndMoney"]
 
@@ -73,6 +75,66 @@ class OrdersAndMoney(Renting):
         """
         info = self._token(token)
         return self.payments.pay(Address(payee), info.to_units(amount), token=info.address, key=key)
+
+    def stream(
+        self,
+        url: str,
+        device: DeviceId | str | None = None,
+        *,
+        max_price: Amount,
+        mode: Mode = "locked",
+        start: int | Literal["next"] | None = None,
+        since: int | None = None,
+        follow: bool = True,
+        prepay: int = 100,
+        again: bool = False,
+        device_key: bool = False,
+        token: Address | str | None = None,
+        patience: float = 30.0,
+    ) -> ReadingStream:
+        """Buy a device's readings from a gateway one by one, inside the budget.
+
+        ::
+
+            with buyer.stream(url, sensor.device, max_price="0.001") as readings:
+                for reading in readings:
+                    print(reading.seq, reading.values)
+
+        A stream goes on where the last one to this gateway's payee ended; see :class:`StreamPlace` for other places.
+
+        Args:
+            url: The gateway's address; it may name the device: ``http://…/v1/devices/0x…/stream``.
+            device: The device.
+            max_price: What one reading may cost, in whole tokens.
+            mode: ``locked``: neither side is ever a reading ahead. ``plain``: each reading is paid before it comes.
+            start: The reading to begin with, by number, or ``"next"`` for the next one that is measured.
+            since: Unix milliseconds to begin at.
+            follow: Whether to wait for readings that are not measured yet.
+            prepay: For how many readings the channel is paid into at once; what is not used comes back.
+            again: Whether to go on with a gateway that delivered no reading before.
+            device_key: Whether this machine's device key signs the vouchers, on P-256 perhaps, not its account key.
+            token: The ERC-20 to pay in; the chain's when left out.
+            patience: Seconds for which a broken connection is tried again.
+
+        Raises:
+            InputError: The address is none, or no device is named.
+        """
+        from pyiot_evm.payment.stream import ReadingStream, StreamPlace  # noqa: PLC0415 - slow to import
+        from pyiot_evm.payment.stream_buyer import StreamTerms  # noqa: PLC0415
+
+        info = self._token(token)
+        place = StreamPlace.parse(url, device, start=start, since=since, follows=follow)
+        terms = StreamTerms(
+            device=place.device,
+            mode=mode,
+            token=info.address,
+            most=info.to_units(max_price),
+            prepay=prepay,
+            moves=start is not None or since is not None,
+            again=again,
+        )
+        signer = self.chain.home.keyring.device(self.name) if device_key else None
+        return ReadingStream(self.payments, place, terms, signer=signer, patience=patience)
 
     def orders(self) -> list[OrderView]:
         """Return its orders, as buyer and as seller."""

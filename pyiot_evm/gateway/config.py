@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMES", "GatewayConfig"]
 
 SCHEMES: Final = ("exact", "batch-settlement")
-_MONEY: Final = ("price_row", "price_latest", "max_exposure")
+_MONEY: Final = ("price_row", "price_latest", "price_stream", "max_exposure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class GatewayConfig:
     Attributes:
         price_row: What one reading of a range costs.
         price_latest: What the latest reading costs.
+        price_stream: What one reading of a stream costs.
         max_rows: How many readings one request gets at most.
         max_exposure: What may be delivered through one channel and not be claimed.
         withdraw_delay: Seconds that a channel must leave to claim in.
@@ -39,10 +40,14 @@ class GatewayConfig:
         burst: What it may ask at once.
         parallel: How many requests are served at once; the rest gets 503.
         keep_answers: Seconds for which a paid answer can be asked for again.
+        streams: How many streams there are at once.
+        streams_each_client: How many of them one address may have.
+        stream_idle: Seconds after which a stream ends whose client owes an answer.
     """
 
     price_row: int = 100
     price_latest: int = 1_000
+    price_stream: int = 100
     max_rows: int = 1_000
     max_exposure: int = 10_000_000
     withdraw_delay: int = MIN_WITHDRAW_DELAY
@@ -51,6 +56,9 @@ class GatewayConfig:
     burst: int = 400
     parallel: int = 64
     keep_answers: int = 24 * 3600
+    streams: int = 64
+    streams_each_client: int = 16
+    stream_idle: int = 120
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pyiot_evm.device import Reading
+    from pyiot_evm.device import Reading, Schema
     from pyiot_evm.types import DeviceId
 
 __all__ = ["ReadingSource", "RowRange"]
@@ -117,6 +117,20 @@ class ReadingSource:
             InputError: One of them is not there.
         """
         return [_document(reading, journal) for reading, journal in self._readings(wanted)]
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the number of the first reading, and the one that the next reading will have."""
+        with self._lock:
+            known = [journal for journal in self._open() if len(journal)]
+            return (self._first(known[0]), known[-1].head.seq + 1) if known else (0, 0)
+
+    def reading(self, seq: int) -> tuple[Reading, Schema] | None:
+        """Return a reading and what it holds, ``None`` where there is none of this number."""
+        with self._lock:
+            for journal in self._open():
+                if self._first(journal) <= seq <= journal.head.seq:
+                    return journal[seq], journal.schema
+        return None
 
     def has(self, wanted: RowRange) -> bool:
         """Whether every row of a range is there."""

@@ -21,6 +21,7 @@ from pyiot_evm.gateway.storage import BookStorage
 from pyiot_evm.gateway.till import IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import PayeePolicy
+from pyiot_evm.payment.stream_messages import MAX_REQUEST
 from pyiot_evm.payment.tokens import token_domain
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.payment.x402_signer import AuthorizerSigner
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from pyiot_evm.gateway.stream import StreamDesk
     from pyiot_evm.machine import Machine
 
 __all__ = ["Gateway"]
@@ -39,6 +41,7 @@ _READY: Final = 30.0
 _LOOK: Final = 1.0
 _KEEP_ALIVE: Final = 15
 _BACKLOG: Final = 2048
+_PONG: Final = 60.0
 _HEADER_LIMIT: Final = 32_768
 
 
@@ -83,6 +86,7 @@ class Gateway:
         answers.forget(before=int(time.time()) - self.config.keep_answers)
         try:
             from pyiot_evm.gateway.app import Shop, create_app  # noqa: PLC0415 - the extra `gateway`
+            from pyiot_evm.gateway.stream import add_streams  # noqa: PLC0415
 
             server = self._x402(storage)
         except ImportError as error:
@@ -90,7 +94,9 @@ class Gateway:
                 f"the gateway cannot run: {error}", hint="pip install 'pyiot-evm[gateway]'"
             ) from error
         till = Till(server=server, chain=self.machine.chain, storage=storage, answers=answers, faults=self._faults)
-        return create_app(Shop(self.config, till, self._readings, OfferSource(self.machine), self.network))
+        app = create_app(Shop(self.config, till, self._readings, OfferSource(self.machine), self.network))
+        add_streams(app, self._desk())
+        return app
 
     def run(
         self,
@@ -166,6 +172,12 @@ class Gateway:
         folder = self.machine.chain.home.journals / entry.device.hex()
         return ReadingSource(folder, entry.device, entry.signer)
 
+    def _desk(self) -> StreamDesk:
+        from pyiot_evm.gateway.stream import StreamDesk  # noqa: PLC0415 - the extra `gateway`
+
+        token = self.machine.chain.token
+        return StreamDesk(payments=self.payments, source=self._readings, token=token, config=self.config)
+
     def _uvicorn(self) -> Any:
         app = self.app()
         import uvicorn  # noqa: PLC0415 - the extra `gateway`
@@ -179,6 +191,10 @@ class Gateway:
             timeout_graceful_shutdown=_KEEP_ALIVE,
             h11_max_incomplete_event_size=_HEADER_LIMIT,
             http="h11",
+            ws="websockets-sansio",
+            ws_max_size=MAX_REQUEST,
+            ws_per_message_deflate=False,
+            ws_ping_timeout=_PONG,
         )
         return uvicorn.Server(config)
 

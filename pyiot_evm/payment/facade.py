@@ -107,6 +107,11 @@ class Payments:
         return Vault(self._own_payer(), self.store)
 
     @property
+    def payers(self) -> list[Payer]:
+        """The paying side at each contract."""
+        return [self.payer] if self._second is None else [self.payer, self._second[0]]
+
+    @property
     def payees(self) -> list[Payee]:
         """The receiving side at each contract: x402's, and the suite's own where that is another one."""
         return [self.payee] if self._second is None else [self.payee, self._second[1]]
@@ -247,7 +252,7 @@ class Payments:
         What was signed and not claimed only the counterparty knows: see :meth:`Payer.adopt` before paying through a
         channel again; as a payee, the payers' next vouchers bring it back.
         """
-        for payer in [self.payer] if self._second is None else [self.payer, self._second[0]]:
+        for payer in self.payers:
             payer.rebuild()
         for payee in self.payees:
             payee.rebuild()

@@ -107,8 +107,14 @@ class Payee:
         self.look_at(PayeeChannel(voucher.channel_id, self.domain, voucher.config), voucher.ceiling)
 
     def look_at(self, channel: PayeeChannel, ceiling: int) -> None:
-        """Look at a channel on the chain, unless that was done lately and it holds as much as a voucher says."""
+        """Look at a channel on the chain, unless that was done lately and it holds as much as a voucher says.
+
+        Raises:
+            ChannelRefusedError: It never held anything: a stranger's empty channels are not written down.
+        """
         known = self.book.channel(channel.channel_id)
+        if known is None and not self.chain.call(self.contract.channels(channel.channel_id)).balance:
+            raise ChannelRefusedError(f"channel {channel.channel_id} holds nothing", retryable=True)
         fresh = known is not None and int(self._clock()) - known.synced_at <= self.book.policy.fresh_for
         if known is None or not fresh or ceiling > known.balance:
             self.sync([known or channel])

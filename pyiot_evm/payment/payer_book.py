@@ -165,6 +165,14 @@ class PayerBook:
             )
         return Payment(key, channel.channel_id, payee, token, amount, ceiling, at)
 
+    def check_budget(self, channel: PayerChannel, price: int) -> None:
+        """Raise when a price would go over a limit; nothing is counted.
+
+        Raises:
+            BudgetError: It would.
+        """
+        self._budgets.check(self.payer, channel.config.token, channel.config.receiver, price)
+
     def spend(self, database: sqlite3.Connection, channel: PayerChannel, amount: int, *, price: int) -> None:
         """Count a part of a price against the budget, inside the transaction that writes it down.
 

@@ -47,11 +47,11 @@ class StreamTerms:
         token: In which token.
         most: What one reading may cost, base units.
         prepay: For how many readings a channel is paid into at once.
-        first: The reading to begin with; where the last stream ended when left out.
+        moves: Whether to begin with the reading that was asked for; else the stream goes on where it ended.
         again: Whether to go on with a payee that delivered no reading before.
     """
 
-    __slots__ = ("again", "device", "first", "mode", "most", "prepay", "token")
+    __slots__ = ("again", "device", "mode", "most", "moves", "prepay", "token")
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class StreamTerms:
         token: Address,
         most: int,
         prepay: int = 100,
-        first: int | None = None,
+        moves: bool = False,
         again: bool = False,
     ) -> None:
         self.device = device
@@ -69,7 +69,7 @@ class StreamTerms:
         self.token = token
         self.most = most
         self.prepay = max(prepay, 1)
-        self.first = first
+        self.moves = moves
         self.again = again
 
 
@@ -123,11 +123,16 @@ class StreamBuyer:
                 f"nothing more is bought from {purchase.payee}: {purchase.fault}",
                 hint="`--again` goes on with it, and pays what it has",
             )
-        return self._placed(self.purchases.forgive(purchase.channel_id))
+        return self._placed(self.purchases.forgive(purchase.channel_id), stated["seq"])
 
-    def open(self, purchase: Purchase) -> Message:
-        """Return the message that opens the stream: the voucher for all readings that came."""
-        self._payer.sync(purchase.channel_id)
+    def open(self, purchase: Purchase, price: int) -> Message:
+        """Return the message that opens the stream: the voucher for all readings that came.
+
+        A channel that does not hold the next reading's price is paid into before, inside the budget.
+        """
+        channel = self._payer.book.channel(purchase.channel_id)
+        self._payer.book.check_budget(channel, price)
+        self._fill(purchase, price)
         voucher = self._sign(self._payer.book.channel(purchase.channel_id), purchase.paid)
         return Message("open", voucher=voucher, seq=purchase.next_seq)
 
@@ -247,10 +252,11 @@ class StreamBuyer:
         place = {"payee": stated["payee"], "device": wanted.device, "mode": wanted.mode}
         return self.purchases.begin(channel.channel_id, **place, first=stated["seq"])
 
-    def _placed(self, purchase: Purchase) -> Purchase:
-        """Begin where it was asked for; a reading under way comes first."""
-        if self._terms.first is not None and purchase.signed is None:
-            return self.purchases.move(purchase.channel_id, self._terms.first)
+    def _placed(self, purchase: Purchase, seq: int) -> Purchase:
+        """Begin where it was asked for, once; a reading under way comes first."""
+        if self._terms.moves and purchase.signed is None:
+            self._terms.moves = False
+            return self.purchases.move(purchase.channel_id, seq)
         return purchase
 
     def _reserve(self, purchase: Purchase, offer: Message, price: int) -> Signed:

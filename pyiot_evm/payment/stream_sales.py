@@ -90,13 +90,13 @@ class StreamSales:
             now: Unix seconds.
 
         Raises:
-            VoucherRefusedError: It says less than what was delivered, or more than the channel holds.
-            ChannelRefusedError: The payer is leaving.
+            VoucherRefusedError: It says less than what was delivered.
+            ChannelRefusedError: The payer is leaving, or the channel does not hold that much.
         """
         with self.book.store.write():
             known = self._fresh(voucher.channel_id, now)
             if voucher.ceiling > known.balance:
-                raise VoucherRefusedError(f"the voucher is for {voucher.ceiling}, the channel holds {known.balance}")
+                raise _too_little(known, voucher)
             taken = replace(known, charged=max(known.charged, voucher.ceiling))
             if voucher.ceiling > known.ceiling:
                 taken = replace(taken, ceiling=voucher.ceiling, signature=voucher.signature)
@@ -105,8 +105,9 @@ class StreamSales:
         if taken.withdraw_at:
             raise ChannelRefusedError(f"the payer is leaving channel {taken.channel_id}")
         if voucher.ceiling < taken.charged and not _is_of(last, Offer(seq, voucher.ceiling, taken.charged)):
+            waits = "" if last is None else f"; reading {last.offer.seq} is the last that was sold"
             raise VoucherRefusedError(
-                f"{taken.charged} were delivered through the channel, the voucher is for {voucher.ceiling}",
+                f"{taken.charged} were delivered through the channel, the voucher is for {voucher.ceiling}{waits}",
                 last=taken.voucher if taken.signature else None,
                 hint="pay on from the last voucher",
             )
@@ -138,7 +139,8 @@ class StreamSales:
 
         Raises:
             VoucherRefusedError: It is not signed, or not for this offer.
-            ChannelRefusedError: The reading before was not paid, the payer is leaving, or the exposure is at its cap.
+            ChannelRefusedError: The reading before was not paid, the payer is leaving, the channel holds too little, or
+                the exposure is at its cap.
         """
         if not voucher.is_signed():
             raise VoucherRefusedError("the payer's side did not sign this voucher")
@@ -193,7 +195,7 @@ class StreamSales:
         if (voucher.ceiling, offer.base) != (offer.ceiling, known.charged):
             raise VoucherRefusedError(f"the voucher is for {voucher.ceiling}, the reading's is {offer.ceiling}")
         if voucher.ceiling > known.balance:
-            raise VoucherRefusedError(f"the voucher is for {voucher.ceiling}, the channel holds {known.balance}")
+            raise _too_little(known, voucher)
         if known.exposure + offer.price > self.book.policy.max_exposure:
             raise ChannelRefusedError(
                 f"{known.exposure} are delivered and not claimed, the cap is {self.book.policy.max_exposure}",
@@ -220,6 +222,13 @@ class StreamSales:
         )  # fmt: skip
         with self.book.store.write() as database:
             database.execute("INSERT OR REPLACE INTO stream_sales VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def _too_little(known: PayeeChannel, voucher: SignedVoucher) -> ChannelRefusedError:
+    """Return the refusal of a channel whose balance, as it is confirmed by now, is below a voucher."""
+    return ChannelRefusedError(
+        f"the voucher is for {voucher.ceiling}, the channel holds {known.balance}", retryable=True
+    )
 
 
 def _is_of(sale: Sale | None, offer: Offer) -> bool:

@@ -106,8 +106,9 @@ def test_sell__when_each_reading_is_settled__charges_one_after_the_other(tmp_pat
         assert books.sales.unsettled() == []
     channel = books.payee.channel(books.id)
     assert (channel.charged, channel.ceiling) == (BALANCE, BALANCE)
-    with pytest.raises(VoucherRefusedError, match="for 1100, the channel holds 1000"):
+    with pytest.raises(ChannelRefusedError, match="for 1100, the channel holds 1000") as caught:
         books.sell(10)
+    assert caught.value.retryable
 
 
 def test_sell__when_the_reading_before_is_not_settled__refuses(books):

@@ -1,0 +1,77 @@
+"""Readings bought one by one over a real connection: both modes, hundreds of readings, exact balances, broken sides."""
+
+import threading
+
+import pytest
+
+from pyiot_evm.chain import Devnet
+from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.device import Field, ReadingJournal, Schema
+from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.server import Gateway
+
+SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
+PRICE, COUNT = 100, 210
+
+
+def measure(machine, count):
+    """Let a device measure."""
+    keyring, entry = machine.chain.home.keyring, machine.chain.home.keyring.entry(machine.name)
+    folder = machine.chain.home.journals / entry.device.hex()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{0:020d}-{'00' * 32}.readings"
+    with ReadingJournal.open(path, device=entry.device, schema=SCHEMA, curve=entry.curve) as journal:
+        first = len(journal)
+        rows = [(1_700_000_000_000 + 1000 * n, SCHEMA.fix([20 + n % 10])) for n in range(first, first + count)]
+        journal.sign_many(keyring.device(machine.name), rows)
+
+
+def dollars(machine):
+    return machine.chain.call(Erc20(machine.chain.token).balance_of(machine.address))
+
+
+@pytest.fixture(scope="module")
+def devnet():
+    with Devnet() as chain:
+        yield chain
+
+
+@pytest.fixture
+def seller(machines):
+    machine = machines.new("seller", curve="p256")
+    measure(machine, COUNT)
+    return machine
+
+
+@pytest.fixture
+def buyer(machines):
+    return machines.new("buyer", curve="p256")
+
+
+@pytest.fixture
+def gateway(seller):
+    made = Gateway(seller, GatewayConfig(price_stream=PRICE))
+    made.url = made.start()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("mode", ["locked", "plain"])
+@pytest.mark.parametrize("device_key", [False, True], ids=["secp256k1", "p256"])
+def test_stream__when_both_are_honest__sells_every_reading_and_pays_to_the_unit(
+    seller, buyer, gateway, mode, device_key
+):
+    before = dollars(seller), dollars(buyer)
+    with buyer.stream(
+        gateway.url, seller.device, max_price="0.0001", mode=mode, follow=False, prepay=COUNT, device_key=device_key
+    ) as readings:
+        bought = list(readings)
+    assert [reading.seq for reading in bought] == list(range(COUNT))
+    assert [str(reading.values["temperature"]) for reading in bought[:3]] == ["20.00", "21.00", "22.00"]
+    (channel,) = gateway.payments.payee.book.channels()
+    assert (channel.charged, channel.ceiling) == (COUNT * PRICE, COUNT * PRICE)
+    assert buyer.payments.spending().in_period == COUNT * PRICE
+    (claim,) = gateway.payments.claim()
+    assert claim.amount == COUNT * PRICE
+    gateway.payments.settle()
+    assert (dollars(seller), dollars(buyer)) == (before[0] + COUNT * PRICE, before[1] - COUNT * PRICE)
