@@ -1,5 +1,6 @@
 """A desk for tests of trades on a real market, below the SDK's traders: every step by hand, honest or not."""
 
+import itertools
 import signal
 from dataclasses import dataclass, field, replace
 
@@ -12,10 +13,13 @@ from pyiot_evm.device.lock import Lock
 from pyiot_evm.device.lock_messages import AccessKey, Purpose
 from pyiot_evm.device.lock_policy import LockHardware, LockPolicy
 from pyiot_evm.device.lock_slots import Slot
-from pyiot_evm.device.rental_messages import RentalMessages, Terms
+from pyiot_evm.device.rental_messages import CheckOut, RentalMessages, Terms
 from pyiot_evm.device.signers import LocalSigner, device_id
+from pyiot_evm.escrow.offering import RentalAsk
+from pyiot_evm.escrow.offers import RentalDocument
 from pyiot_evm.exceptions import ContractError
 from pyiot_evm.hashing import keccak256
+from pyiot_evm.machine import Machine
 from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, release
 from pyiot_evm.market.offers import Summary, blank_offer, offer_id
 from pyiot_evm.market.rules import SignedReadingRule
@@ -217,3 +221,60 @@ def door(tmp_path):
     yield make
     for one in made:
         one.lock.close()
+
+
+class House:
+    """An owner with a device, a renter and an arbiter, fresh and with money on a chain, and how they rent."""
+
+    FEE, RATE, CAP, DEPOSIT, HOUR = 500_000, 100_000, 1_000_000, 5_000_000, 3600
+    PRICE = FEE + CAP + DEPOSIT
+    _numbers = itertools.count()
+
+    def __init__(self, chain, *, curve="p256"):
+        self.chain = chain
+        name = f"house{next(self._numbers)}-{chain.block_number()}"
+        self.owner = Machine.create(chain, f"{name}-owner", curve=curve)
+        self.renter = Machine.create(chain, f"{name}-renter")
+        self.arbiter = Machine.create(chain, f"{name}-arbiter")
+
+    def ask(self, **changes):
+        now = self.owner.rentals.clerk.now()
+        given = {
+            "document": RentalDocument("Bay 7", unit="kWh"), "start": now, "end": now + self.HOUR, "fee": self.FEE,
+            "rate": self.RATE, "meter_cap": self.CAP, "deposit": self.DEPOSIT, "arbiter": self.arbiter.address,
+        }  # fmt: skip
+        return RentalAsk(**given | changes)
+
+    def offer(self, **changes):
+        return self.owner.rentals.offer(self.ask(**changes), again=True)
+
+    def say(self, statement):
+        """What the owner's device signs."""
+        with self.chain.home.keyring.device(self.owner.name) as device:
+            return self.owner.rentals.clerk.messages.sign(statement, device)
+
+    def active(self, **changes):
+        opened = self.renter.rentals.open(self.offer(**changes))
+        self.owner.rentals.hand_over(opened.id)
+        return self.renter.rentals.get(opened.id)
+
+    def checked_out(self, *, units=7, **changes):
+        rental = self.active(**changes)
+        return self.renter.rentals.show_statement(self.say(CheckOut(rental.terms_id, self.chain.now(), units)))
+
+    def pass_deadline(self, rental, *, but=0):
+        """Let the chain's clock pass the deadline of the rental's present state, or come near it."""
+        deadline = self.renter.rentals.get(rental.id).deadline
+        self.chain.increase_time(deadline - but - self.chain.now())
+
+    def credits(self):
+        return self.owner.rentals.credit(), self.renter.rentals.credit()
+
+    def step(self, machine):
+        """Let a machine's loop do one step, and return what it did."""
+        return [action.kind for action in machine.rentals.serve(once=True)]
+
+
+@pytest.fixture
+def house(devnet):
+    return House(devnet)

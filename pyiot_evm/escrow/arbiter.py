@@ -52,7 +52,7 @@ class Arbiter:
         clerk = self._clerk
         for owner in {offer.terms.owner for offer in self._offers()}:
             clerk.find(Role.ARBITER, owner, lambda owner=owner: self._offers(owner))  # type: ignore[misc]
-        return clerk.refresh(clerk.journal.rentals(clerk.address, role=Role.ARBITER, is_open=True))
+        return clerk.open_rentals(Role.ARBITER)
 
     def _offers(self, owner: Address | None = None) -> list[RentalOffer]:
         offers = self._clerk.journal.watched_offers(self._clerk.address)

@@ -118,6 +118,11 @@ class Clerk(Sender):
             fresh.append(self._fresh(record))
         return fresh
 
+    def open_rentals(self, role: Role) -> list[RentalRecord]:
+        """Return this account's rentals in a role that are not over, as the chain has them now."""
+        known = self.journal.rentals(self.address, role=role, is_open=True)
+        return [record for record in self.refresh(known) if not record.state.is_over]
+
     def _fresh(self, record: RentalRecord) -> RentalRecord:
         return self.journal.rental(record.rental_id, record.account, record.role) or record
 

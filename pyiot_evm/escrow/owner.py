@@ -52,7 +52,7 @@ class Owner:
         """Find new rentals of this owner's offers and return those that are not over, as the chain has them."""
         clerk = self._clerk
         clerk.find(Role.OWNER, clerk.address, self._offers)
-        return clerk.refresh(clerk.journal.rentals(clerk.address, role=Role.OWNER, is_open=True))
+        return clerk.open_rentals(Role.OWNER)
 
     def _offers(self) -> list[RentalOffer]:
         records = self._clerk.journal.offers(self._clerk.address)

@@ -56,9 +56,7 @@ class Renter:
 
     def look(self) -> list[RentalRecord]:
         """Return this renter's rentals that are not over, as the chain has them."""
-        clerk = self._clerk
-        known = clerk.journal.rentals(clerk.address, role=Role.RENTER, is_open=True)
-        return [self.take_key(record) for record in clerk.refresh(known)]
+        return [self.take_key(record) for record in self._clerk.open_rentals(Role.RENTER)]
 
     # Open
 

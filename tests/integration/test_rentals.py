@@ -1,87 +1,258 @@
 """Rentals on a real chain: owner, renter and arbiter by the SDK, the device by its own key."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import pytest
 
+from pyiot_evm.chain.contract_errors import WindowIsOpen
 from pyiot_evm.device import LocalSigner
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
-from pyiot_evm.escrow.offering import RentalAsk
-from pyiot_evm.escrow.offers import RentalDocument
-from pyiot_evm.escrow.records import State
-from pyiot_evm.machine import Machine
+from pyiot_evm.escrow.facade import Rentals
+from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
+from pyiot_evm.escrow.records import Role, State
+from pyiot_evm.exceptions import InputError
+from pyiot_evm.types import ZERO_ADDRESS
 
-if TYPE_CHECKING:
-    from pyiot_evm.chain import Chain
-    from pyiot_evm.device.rental_messages import SignedStatement, Statement
-    from pyiot_evm.escrow.offers import RentalOffer
-
-FEE, RATE, CAP, DEPOSIT = 500_000, 100_000, 1_000_000, 5_000_000
+DAMAGE = 3_000_000
 
 
-class House:
-    """An owner with a device, a renter and an arbiter on one chain."""
-
-    def __init__(self, chain: Chain, name: str) -> None:
-        self.chain = chain
-        self.owner = Machine.create(chain, f"{name}-owner", curve="p256")
-        self.renter = Machine.create(chain, f"{name}-renter")
-        self.arbiter = Machine.create(chain, f"{name}-arbiter")
-
-    def offer(self, **changes: object) -> RentalOffer:
-        now = self.chain.now()
-        asked = {
-            "document": RentalDocument("Bay 7", unit="kWh"),
-            "start": now,
-            "end": now + 3600,
-            "fee": FEE,
-            "rate": RATE,
-            "meter_cap": CAP,
-            "deposit": DEPOSIT,
-            "arbiter": self.arbiter.address,
-        }
-        return self.owner.rentals.offer(RentalAsk(**asked | changes), again=True)  # type: ignore[arg-type]
-
-    def say(self, statement: Statement) -> SignedStatement:
-        with self.chain.home.keyring.device(self.owner.name) as device:
-            return self.owner.rentals.clerk.messages.sign(statement, device)
-
-    def credits(self) -> tuple[int, int]:
-        return self.owner.rentals.credit(), self.renter.rentals.credit()
-
-
-@pytest.fixture
-def house(devnet: Chain, request: pytest.FixtureRequest) -> House:
-    return House(devnet, f"h{abs(hash(request.node.name)) % 10**8}")
-
-
-def test_rental__when_all_goes_well__pays_fee_and_use_and_gives_the_deposit_back(house: House) -> None:
+def test_rental__when_all_goes_well__pays_fee_and_use_and_gives_the_deposit_back(house):
     offer = house.offer()
     before = house.renter.balance()
 
     opened = house.renter.rentals.open(offer)
     assert opened.state is State.OPENED
-    assert before - house.renter.balance() == house.chain.token_info().from_units(offer.price)
+    assert before - house.renter.balance() == house.chain.token_info().from_units(house.PRICE)
 
     active = house.owner.rentals.hand_over(opened.id)
     key = house.renter.rentals.access_key(opened.id)
-    assert (active.state, LocalSigner.from_secret(key.secret).public_point) == (
-        State.ACTIVE,
-        (offer.terms.key_x, offer.terms.key_y),
-    )
+    assert active.state is State.ACTIVE
+    assert LocalSigner.from_secret(key.secret).public_point == (offer.terms.key_x, offer.terms.key_y)
+    assert (key.device, key.terms_id) == (offer.terms.device, offer.id)
 
     now = house.chain.now()
     assert house.renter.rentals.show_statement(house.say(CheckIn(offer.id, now))).state is State.CHECKED_IN
-    out = house.renter.rentals.show_statement(house.say(CheckOut(offer.id, now + 60, units=7)))
-    assert (out.state, out.held) == (State.CHECKED_OUT, DEPOSIT)
-    assert house.credits() == (FEE + 7 * RATE, CAP - 7 * RATE)
+    out = house.owner.rentals.show_statement(house.say(CheckOut(offer.id, now + 60, units=7)))
+    assert (out.state, out.held) == (State.CHECKED_OUT, house.DEPOSIT)
+    assert house.credits() == (house.FEE + 7 * house.RATE, house.CAP - 7 * house.RATE)
 
     assert house.owner.rentals.waive(opened.id).state is State.CLOSED
-    assert house.credits() == (FEE + 7 * RATE, CAP - 7 * RATE + DEPOSIT)
+    assert house.credits() == (house.FEE + 7 * house.RATE, house.CAP - 7 * house.RATE + house.DEPOSIT)
     ending = house.renter.rentals.ending(opened.id)
-    assert (ending.how, ending.units, ending.charge) == ("released", 7, FEE + 7 * RATE)
+    assert (ending.how, ending.units, ending.charge) == ("waived", 7, house.FEE + 7 * house.RATE)
     assert (ending.to_owner, ending.to_renter) == house.credits()
     assert house.renter.rentals.withdraw() is not None
     assert house.renter.rentals.credit() == 0
+
+
+def test_open__when_called_again__pays_once(house):
+    offer = house.offer()
+    first, second = house.renter.rentals.open(offer), house.renter.rentals.open(offer)
+    assert (first.id, second.state) == (second.id, State.OPENED)
+    assert house.renter.balance() == 1000 - house.chain.token_info().from_units(house.PRICE)
+
+
+@pytest.mark.parametrize("pay", ["allowance", "authorization"])
+def test_open__when_paid_by_either_way__holds_the_price(house, pay):
+    house.renter.rentals.renting = RenterPolicy(pay=pay)
+    opened = house.renter.rentals.open(house.offer())
+    assert opened.held == house.PRICE
+    assert [item.purpose for item in opened.transactions] == (["approve", "open"] if pay == "allowance" else ["open"])
+
+
+def test_authorize__when_another_machine_carries_it__opens_the_renters_rental(house):
+    offer = house.offer()
+    signed = house.renter.rentals.authorize(offer)
+    house.arbiter.rentals.submit(signed)
+    opened = house.renter.rentals.open(offer)
+    assert (opened.state, opened.renter) == (State.OPENED, house.renter.address)
+    assert house.renter.balance() == 1000 - house.chain.token_info().from_units(house.PRICE)
+
+
+def test_offer__when_asked_again__is_the_same_until_cancelled(house):
+    ask = house.ask()
+    first = house.owner.rentals.offer(ask)
+    assert house.owner.rentals.offer(ask) == first
+    other = house.owner.rentals.offer(ask, again=True)
+    assert (other.terms.key_x == first.terms.key_x, other.terms.salt >> 8) == (False, first.terms.salt >> 8)
+    house.owner.rentals.cancel(other.id)
+    with pytest.raises(InputError, match="took it back"):
+        house.renter.rentals.open(other)
+    assert house.renter.balance() == 1000
+
+
+def test_refund__when_the_owner_gives_it__returns_everything_and_is_final(house):
+    opened = house.renter.rentals.open(house.offer())
+    assert house.owner.rentals.refund(opened.id).state is State.CLOSED
+    assert house.credits() == (0, house.PRICE)
+    assert house.renter.rentals.ending(opened.id).how == "refunded"
+    with pytest.raises(InputError, match="closed, not opened"):
+        house.owner.rentals.hand_over(opened.id)
+
+
+def test_refund__when_nobody_handed_over__is_the_renters_after_the_deadline(house):
+    opened = house.renter.rentals.open(house.offer())
+    with pytest.raises(WindowIsOpen):
+        house.renter.rentals.refund(opened.id)
+    house.pass_deadline(opened)
+    assert house.step(house.owner) == []
+    assert house.step(house.renter) == ["closed"]
+    assert house.credits() == (0, house.PRICE)
+
+
+def test_hand_over__when_the_deadline_is_near__is_refused(house):
+    opened = house.renter.rentals.open(house.offer())
+    house.pass_deadline(opened, but=60)
+    with pytest.raises(InputError, match="too close to its deadline"):
+        house.owner.rentals.hand_over(opened.id)
+    house.owner.rentals.owning = OwnerPolicy()
+    assert house.step(house.owner) == ["late"]
+
+
+def test_sign_refund__when_signed__nothing_of_this_home_hands_over(house):
+    opened = house.renter.rentals.open(house.offer())
+    house.owner.rentals.sign_refund(opened.id)
+    with pytest.raises(InputError, match="being refunded"):
+        house.owner.rentals.hand_over(opened.id)
+    assert house.step(house.owner) == ["refunded"]
+
+
+def test_loops__when_both_run__hand_over_check_in_check_out_and_give_the_deposit_back(house):
+    house.owner.rentals.owning = OwnerPolicy(waive=True, withdraw=True)
+    house.renter.rentals.renting = RenterPolicy(withdraw=True)
+    opened = house.renter.rentals.open(house.offer())
+
+    assert house.step(house.owner) == ["handed-over"]
+    assert house.step(house.renter) == []
+    assert house.renter.rentals.get(opened.id).has_access_key
+    house.renter.rentals.hold(house.say(CheckIn(opened.terms_id, house.chain.now())))
+    assert house.step(house.renter) == ["checked-in"]
+    house.renter.rentals.hold(house.say(CheckOut(opened.terms_id, house.chain.now(), 3)))
+    assert house.step(house.renter) == ["checked-out", "withdrawn"]
+    assert house.step(house.owner) == ["waived", "withdrawn"]
+    assert house.step(house.renter) == ["withdrawn"]
+    assert house.step(house.owner) == house.step(house.renter) == []
+    spent = house.chain.token_info().from_units(house.FEE + 3 * house.RATE)
+    assert (house.owner.balance(), house.renter.balance()) == (1000 + spent, 1000 - spent)
+
+
+def test_claim__when_rejected_and_ruled__is_split(house):
+    rental = house.checked_out()
+    house.arbiter.rentals.judge(rental.offer)
+    asked = []
+    house.owner.rentals.owning = OwnerPolicy(claim=lambda view: asked.append(view.state) or Claim(DAMAGE))
+    house.renter.rentals.renting = RenterPolicy(accept_up_to=DAMAGE - 1)
+    house.arbiter.rentals.arbitrating = ArbiterPolicy(ruling=lambda view: view.claimed // 3)
+    owner, renter = house.credits()
+
+    assert house.step(house.owner) == ["claimed"]
+    assert asked == [State.CHECKED_OUT]
+    assert house.credits() == (owner, renter + house.DEPOSIT - DAMAGE)
+    assert house.step(house.renter) == ["rejected"]
+    assert house.step(house.arbiter) == ["ruled"]
+    assert house.credits() == (owner + DAMAGE // 3, renter + house.DEPOSIT - DAMAGE // 3)
+    ending = house.arbiter.rentals.ending(rental.id)
+    assert (ending.how, ending.to_owner, ending.to_renter) == ("ruled", *house.credits())
+    assert [view.role for view in house.arbiter.rentals.all()] == [Role.ARBITER]
+
+
+def test_claim__when_small_enough__is_accepted(house):
+    rental = house.checked_out()
+    house.owner.rentals.claim(rental.id, DAMAGE, evidence=b"\x01" * 32)
+    house.renter.rentals.renting = RenterPolicy(accept_up_to=DAMAGE)
+    assert house.step(house.renter) == ["accepted"]
+    assert house.renter.rentals.ending(rental.id).how == "accepted"
+
+
+def test_claim__when_nobody_answers__the_renters_loop_rejects_before_silence_grants_it(house):
+    rental = house.checked_out(reply_window=3600)
+    house.owner.rentals.claim(rental.id, DAMAGE)
+    assert house.step(house.renter) == []
+    house.pass_deadline(rental, but=1000)
+    assert house.step(house.renter) == ["rejected"]
+    house.pass_deadline(rental)
+    assert house.step(house.renter) == ["closed"]
+    assert house.renter.rentals.ending(rental.id).how == "unruled"
+    assert house.credits() == (house.FEE + 7 * house.RATE, house.CAP - 7 * house.RATE + house.DEPOSIT)
+
+
+def test_claim__when_the_renter_is_silent__is_the_owners(house):
+    rental = house.checked_out()
+    house.owner.rentals.claim(rental.id, DAMAGE)
+    house.pass_deadline(rental)
+    assert house.step(house.renter) == []
+    assert house.step(house.owner) == ["closed"]
+    assert house.owner.rentals.ending(rental.id).how == "granted"
+
+
+def test_close__when_the_owner_claims_nothing__gives_the_deposit_back(house):
+    rental = house.checked_out()
+    with pytest.raises(WindowIsOpen):
+        house.renter.rentals.close(rental.id)
+    house.pass_deadline(rental)
+    assert house.step(house.renter) == ["closed"]
+    assert house.renter.rentals.ending(rental.id).how == "released"
+
+
+def test_close__when_the_device_died_after_the_check_in__pays_the_fee_and_lets_the_owner_claim(house):
+    rental = house.active()
+    house.renter.rentals.show_statement(house.say(CheckIn(rental.terms_id, house.chain.now())))
+    house.pass_deadline(rental)
+    assert house.step(house.renter) == ["closed"]
+    assert house.owner.rentals.get(rental.id).state is State.CHECKED_OUT
+    assert house.credits() == (house.FEE, house.CAP)
+    house.owner.rentals.claim(rental.id, DAMAGE)
+    house.pass_deadline(rental)
+    assert house.owner.rentals.close(rental.id).state is State.CLOSED
+    assert house.credits() == (house.FEE + DAMAGE, house.CAP + house.DEPOSIT - DAMAGE)
+
+
+def test_close__when_the_lock_was_unplugged_after_the_hand_over__gives_everything_back(house):
+    rental = house.active()
+    house.pass_deadline(rental)
+    assert house.step(house.owner) == []
+    assert house.step(house.renter) == ["closed"]
+    assert house.credits() == (0, house.PRICE)
+
+
+def test_check_out__when_nobody_is_left_to_claim_from__charges_at_most_the_cap(house):
+    rental = house.checked_out(units=(1 << 64) - 1, arbiter=ZERO_ADDRESS, deposit=0)
+    assert rental.held == 0
+    assert house.credits() == (house.FEE + house.CAP, 0)
+
+
+def test_journal__when_lost__is_read_back_from_the_chain_and_the_offer_files(house):
+    rental = house.active()
+    for machine in (house.owner, house.renter):
+        machine.rentals.close_journal()
+    (house.chain.path / "rentals.sqlite").unlink()
+
+    assert house.owner.rentals.all() == house.renter.rentals.all() == []
+    house.owner.rentals.restore(rental.offer)
+    assert house.owner.rentals.get(rental.id).state is State.ACTIVE
+    again = house.renter.rentals.open(rental.offer)
+    assert (again.id, again.state, again.has_access_key) == (rental.id, State.ACTIVE, True)
+    assert house.renter.rentals.access_key(rental.id).terms_id == rental.terms_id
+
+
+def test_restore__when_the_offer_is_not_this_accounts__is_refused(house):
+    offer = house.offer()
+    with pytest.raises(InputError, match="not of"):
+        house.renter.rentals.restore(offer)
+    with pytest.raises(InputError, match="access key"):
+        house.owner.rentals.restore(replace(offer, terms=replace(offer.terms, fee=1)))
+
+
+def test_serve__when_stopped__ends(house):
+    import threading
+
+    stop, seen = threading.Event(), []
+    opened = house.renter.rentals.open(house.offer())
+    loop = threading.Thread(
+        target=lambda: house.owner.rentals.serve(stop=stop, report=lambda action: (seen.append(action), stop.set()))
+    )
+    loop.start()
+    loop.join(30)
+    assert not loop.is_alive()
+    assert [(action.kind, action.rental_id) for action in seen] == [("handed-over", opened.id)]
+    assert isinstance(house.owner.rentals, Rentals)
