@@ -123,7 +123,7 @@ def handover(session: Session, *, rental: given.Rental, name: As) -> None:
 def refund(session: Session, *, rental: given.Rental, name: As) -> None:
     """Give everything back to the renter.
 
-    As owner at any time before the hand-over; as renter once the owner's time to hand over has passed.
+    As owner at any time before the check-out; as renter once the owner's time to hand over has passed.
 
     Example:
         pyiot rental refund 0x77aa01bc --as driver

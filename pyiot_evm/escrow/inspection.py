@@ -117,17 +117,18 @@ def _check_token(clerk: Clerk, offer: RentalOffer) -> None:
 
 
 def _check_signature(clerk: Clerk, offer: RentalOffer) -> None:
+    """Check the owner's signature as the escrow does: the key's first, then the account's word."""
     terms_id, owner = offer.id, offer.terms.owner
-    if not clerk.chain.code_at(owner):
-        if not verify_signature(owner, terms_id, offer.signature):
-            raise VerificationError(f"{owner} did not sign this offer")
+    if verify_signature(owner, terms_id, offer.signature):
         return
-    try:
-        answer = clerk.chain.call(Erc1271(owner).is_valid_signature(Bytes32(terms_id), offer.signature))
-    except (ConsistencyError, ContractError) as error:
-        raise VerificationError(f"the account {owner} did not sign this offer") from error
-    if bytes(answer) != _MAGIC:
-        raise VerificationError(f"the account {owner} did not sign this offer")
+    answer = b""
+    if clerk.chain.code_at(owner):
+        try:
+            answer = bytes(clerk.chain.call(Erc1271(owner).is_valid_signature(Bytes32(terms_id), offer.signature)))
+        except (ConsistencyError, ContractError) as error:
+            raise VerificationError(f"the account {owner} did not sign this offer") from error
+    if answer != _MAGIC:
+        raise VerificationError(f"{owner} did not sign this offer")
 
 
 def _check_device(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> bool:

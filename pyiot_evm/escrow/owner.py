@@ -124,13 +124,14 @@ class Owner:
     # Give back
 
     def refund(self, record: RentalRecord) -> RentalRecord:
-        """Give everything back to the renter, unless the access key is on its way already.
+        """Give everything back to the renter: before the hand-over, or after it where the rental failed.
 
         Raises:
-            InputError: It is not opened, or it is being handed over.
+            InputError: It is being handed over just now, or the device has checked out.
         """
-        require_state(record, State.OPENED)
-        self._decide_refund(record)
+        require_state(record, State.OPENED, State.ACTIVE, State.CHECKED_IN)
+        if record.state is State.OPENED:
+            self._decide_refund(record)
         return self._clerk.act(record, "refund", self._clerk.contract.refund(self._clerk.struct(record)))
 
     def sign_refund(self, record: RentalRecord, *, lifetime: int) -> RelayRequest:
@@ -178,7 +179,7 @@ class Owner:
 
     def waive_call(self, record: RentalRecord) -> Call[None]:
         """Return the call by which the owner gives up what it could still get."""
-        return self._clerk.contract.close(self._clerk.struct(record))
+        return self._clerk.contract.waive(self._clerk.struct(record))
 
 
 def require_state(record: RentalRecord, *states: State) -> None:

@@ -37,6 +37,7 @@ _EVENTS: tuple[Any, ...] = (
     structs.ClaimAccepted,
     structs.ClaimRejected,
     structs.ClaimRuled,
+    structs.ClaimWaived,
     structs.RentalClosed,
 )
 
@@ -46,7 +47,7 @@ class Ending:
     """How a rental ended, and who got what.
 
     Attributes:
-        how: ``refunded``, ``released``, ``granted``, ``accepted``, ``ruled`` or ``unruled``; empty while it runs.
+        how: ``refunded``, ``released``, ``waived``, ``granted``, ``accepted``, ``ruled`` or ``unruled``; empty until then.
         charge: Fee and metered use, base units, once the device has checked out.
         units: What the device metered.
         to_owner: Base units that went to the owner so far.
@@ -149,6 +150,8 @@ def ending_of(offer: RentalOffer, events: Sequence[Any]) -> Ending:
             how, to_owner = "accepted", to_owner + claimed
         elif isinstance(event, structs.ClaimRuled):
             how, to_owner, to_renter = "ruled", to_owner + event.award, to_renter + claimed - event.award
+        elif isinstance(event, structs.ClaimWaived):
+            how, to_renter = "waived", to_renter + event.amount
         elif isinstance(event, structs.RentalClosed):
             is_owners = event.recipient == terms.owner
             how = _CLOSED.get(state, "refunded")
