@@ -13,7 +13,7 @@ Example:
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pyiot_evm.machine_rentals import Amount, Renting
 from pyiot_evm.types import Address
@@ -83,7 +83,7 @@ class OrdersAndMoney(Renting):
         *,
         max_price: Amount,
         mode: Mode = "locked",
-        start: int | Literal["next"] | None = None,
+        start: int | str | None = None,
         since: int | None = None,
         follow: bool = True,
         prepay: int = 100,

@@ -28,11 +28,13 @@ def run(
     config: Annotated[Path | None, typer.Option(metavar="PATH", help="A TOML file with prices and limits.")] = None,
     price_row: Annotated[str | None, typer.Option(metavar="AMOUNT", help="What one reading costs.")] = None,
     price_latest: Annotated[str | None, typer.Option(metavar="AMOUNT", help="What the latest one costs.")] = None,
+    price_stream: Annotated[str | None, typer.Option(metavar="AMOUNT", help="What one of a stream costs.")] = None,
 ) -> None:
     """Serve NAME's readings and offers to every x402 client, until stopped.
 
-    Paid are readings, by the schemes exact and batch-settlement; devices, offers and bundles are free. The watchtower
-    claims what is due while it runs. Ctrl-C or SIGTERM ends it. GET /openapi.json describes the interface.
+    Paid are readings: by the schemes exact and batch-settlement, and one by one over a WebSocket, which `pyiot pay
+    stream` opens. Devices, offers and bundles are free. The watchtower claims what is due while it runs. Ctrl-C or
+    SIGTERM ends it. GET /openapi.json describes the interface.
 
     Example:
         pyiot gateway run --as sensor --price-row 0.0001
@@ -42,7 +44,7 @@ def run(
 
     info = session.chain.token_info()
     terms = GatewayConfig() if config is None else GatewayConfig.read(config, decimals=info.decimals)
-    given = {"price_row": price_row, "price_latest": price_latest}
+    given = {"price_row": price_row, "price_latest": price_latest, "price_stream": price_stream}
     prices: dict[str, Any] = {key: info.to_units(text) for key, text in given.items() if text is not None}
     terms = replace(terms, **prices)
     with session.stop_signal() as stop:

@@ -22,7 +22,7 @@ from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError
 from pyiot_evm.market.locks import LockedElsewhereError, try_lock
 from pyiot_evm.payment.stream_buyer import StreamBuyer, StreamTerms
 from pyiot_evm.payment.stream_errors import StreamRefusedError, StreamStalledError
-from pyiot_evm.payment.stream_messages import MAX_REPLY, Message
+from pyiot_evm.payment.stream_messages import MAX_REPLY, MAX_SEQ, Message
 from pyiot_evm.types import DeviceId
 
 if TYPE_CHECKING:
@@ -88,12 +88,15 @@ class StreamPlace:
     follows: bool = True
 
     @classmethod
-    def parse(cls, url: str, device: DeviceId | str | None = None, **where: Any) -> Self:
+    def parse(
+        cls, url: str, device: DeviceId | str | None = None, *, start: int | str | None = None, **where: Any
+    ) -> Self:
         """Read an address that names a gateway, or a gateway and a device.
 
         Args:
             url: E.g. ``http://127.0.0.1:8402`` or ``http://127.0.0.1:8402/v1/devices/0x…/stream``.
             device: The device, where the address does not name it.
+            start: The reading to begin with, a number as text too.
             **where: The other attributes.
 
         Raises:
@@ -110,7 +113,7 @@ class StreamPlace:
             raise InputError(f"the address names device {named}, wanted is {device}")
         base = parts.path.rstrip("/") if match is None else match[1].removesuffix("/v1/devices/")
         chosen = named or DeviceId(device or b"")
-        return cls(urlunsplit((parts.scheme, parts.netloc, base, "", "")), chosen, **where)
+        return cls(urlunsplit((parts.scheme, parts.netloc, base, "", "")), chosen, _start(start), **where)
 
     def address(self, mode: str) -> str:
         """Return the address of the WebSocket."""
@@ -292,6 +295,14 @@ class ReadingStream:
             socket, self._socket = self._socket, None
             with suppress(TransportError), _wire_errors():
                 socket.close()
+
+
+def _start(start: int | str | None) -> int | Literal["next"] | None:
+    if start is None or start == "next":
+        return None if start is None else "next"
+    if not str(start).isdecimal() or int(start) > MAX_SEQ:
+        raise InputError(f"not a reading to begin with: {start!r}", hint="its number, or next")
+    return int(start)
 
 
 @contextmanager

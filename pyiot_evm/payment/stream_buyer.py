@@ -17,7 +17,7 @@ from pyiot_evm.payment.payer_book import DepositNeeded
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.stream_checks import ReadingCheck
 from pyiot_evm.payment.stream_errors import StreamFaultError, StreamRefusedError
-from pyiot_evm.payment.stream_keys import lock_of, seal_reading, stream_salt
+from pyiot_evm.payment.stream_keys import MODES, lock_of, seal_reading, stream_salt
 from pyiot_evm.payment.stream_messages import VERSION, Message
 from pyiot_evm.payment.stream_purchases import BoughtReading, StreamPurchases
 from pyiot_evm.payment.vouchers import authorizer_of, channel_config, sign_voucher
@@ -49,6 +49,9 @@ class StreamTerms:
         prepay: For how many readings a channel is paid into at once.
         moves: Whether to begin with the reading that was asked for; else the stream goes on where it ended.
         again: Whether to go on with a payee that delivered no reading before.
+
+    Raises:
+        InputError: There is no such mode.
     """
 
     __slots__ = ("again", "device", "mode", "most", "moves", "prepay", "token")
@@ -64,6 +67,8 @@ class StreamTerms:
         moves: bool = False,
         again: bool = False,
     ) -> None:
+        if mode not in MODES:
+            raise InputError(f"modes are {' and '.join(MODES)}, not {mode!r}")
         self.device = device
         self.mode = mode
         self.token = token
