@@ -77,7 +77,7 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         uint104 price = terms.priceOf();
 
         id = Rentals.idOf(idOfTerms, renter, mask, ephemeralX, ephemeralY);
-        _rentals.write(id, RentalState.Opened, deadline, price, 0);
+        _rentals.slots[id] = Rentals.Slot(RentalState.Opened, deadline, 0, 0, price);
         emit RentalOpened(id, terms.owner, renter, idOfTerms, mask, ephemeralX, ephemeralY, deadline);
 
         ExactTransfer.pull(terms.token, renter, price);
@@ -99,7 +99,7 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         uint104 price = terms.priceOf();
 
         id = Rentals.idOf(idOfTerms, rental);
-        _rentals.write(id, RentalState.Opened, deadline, price, 0);
+        _rentals.slots[id] = Rentals.Slot(RentalState.Opened, deadline, 0, 0, price);
         emit RentalOpened(
             id, terms.owner, rental.renter, idOfTerms, rental.mask, rental.ephemeralX, rental.ephemeralY, deadline
         );
@@ -134,7 +134,7 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         require(KeyRelease.isRelease(releasedKey, terms.keyX, terms.keyY, rental.mask), AccessKeyInvalid(id));
 
         uint40 deadline = terms.checkOutDeadline();
-        _rentals.write(id, RentalState.Active, deadline, slot.held, 0);
+        _rentals.slots[id] = Rentals.Slot(RentalState.Active, deadline, 0, 0, slot.held);
         emit RentalHandedOver(id, releasedKey, deadline);
     }
 
@@ -154,7 +154,7 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         Rentals.requireBefore(terms.end);
         _requireSaid(terms, idOfTerms, statement.termsId, checkInDigest(statement), signer, signature);
 
-        _rentals.write(id, RentalState.CheckedIn, slot.deadline, slot.held, 0);
+        _rentals.slots[id] = Rentals.Slot(RentalState.CheckedIn, slot.deadline, statement.time, 0, slot.held);
         emit RentalCheckedIn(id, statement.time, statement.condition);
     }
 
@@ -168,11 +168,12 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         Terms calldata terms = rental.terms;
         bytes32 idOfTerms = termsId(terms);
         bytes32 id = Rentals.idOf(idOfTerms, rental);
-        _rentals.requireActive(id);
+        Rentals.Slot memory slot = _rentals.requireActive(id);
         _requireSaid(terms, idOfTerms, statement.termsId, checkOutDigest(statement), signer, signature);
 
         uint256 metered = terms.meteredOf(statement.units);
-        uint40 deadline = _charge(rental, id, metered);
+        slot.checkedOutAt = statement.time;
+        uint40 deadline = _charge(rental, id, slot, metered);
         emit RentalCheckedOut(id, statement.time, statement.units, statement.condition, terms.fee + metered, deadline);
     }
 
@@ -183,11 +184,11 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         Terms calldata terms = rental.terms;
         _requireOwner(terms);
         bytes32 id = rentalId(rental);
-        _rentals.requireIn(id, RentalState.CheckedOut);
+        Rentals.Slot memory slot = _rentals.requireIn(id, RentalState.CheckedOut);
         require(amount != 0 && amount <= terms.deposit, ClaimOutOfBounds(amount, terms.deposit));
 
         uint40 deadline = Rentals.deadlineIn(terms.replyWindow);
-        _rentals.write(id, RentalState.Claimed, deadline, amount, amount);
+        _rentals.slots[id] = Rentals.Slot(RentalState.Claimed, deadline, slot.checkedInAt, slot.checkedOutAt, amount);
         emit DepositClaimed(id, amount, evidence, deadline);
         _credits.credit(rental.renter, terms.token, terms.deposit - amount);
     }
@@ -199,8 +200,8 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         Rentals.Slot memory slot = _rentals.requireIn(id, RentalState.Claimed);
 
         _rentals.end(id);
-        emit ClaimAccepted(id, slot.claimed);
-        _credits.credit(rental.terms.owner, rental.terms.token, slot.claimed);
+        emit ClaimAccepted(id, slot.held);
+        _credits.credit(rental.terms.owner, rental.terms.token, slot.held);
     }
 
     /// @inheritdoc IDepositEscrow
@@ -210,7 +211,8 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         Rentals.Slot memory slot = _rentals.requireIn(id, RentalState.Claimed);
 
         uint40 deadline = Rentals.deadlineIn(rental.terms.rulingWindow);
-        _rentals.write(id, RentalState.Disputed, deadline, slot.held, slot.claimed);
+        _rentals.slots[id] =
+            Rentals.Slot(RentalState.Disputed, deadline, slot.checkedInAt, slot.checkedOutAt, slot.held);
         emit ClaimRejected(id, deadline);
     }
 
@@ -220,12 +222,12 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         require(_msgSender() == terms.arbiter, CallerNotArbiter(_msgSender(), terms.arbiter));
         bytes32 id = rentalId(rental);
         Rentals.Slot memory slot = _rentals.requireIn(id, RentalState.Disputed);
-        require(award <= slot.claimed, AwardTooHigh(award, slot.claimed));
+        require(award <= slot.held, AwardTooHigh(award, slot.held));
 
         _rentals.end(id);
         emit ClaimRuled(id, award);
         _credits.credit(terms.owner, terms.token, award);
-        _credits.credit(rental.renter, terms.token, slot.claimed - award);
+        _credits.credit(rental.renter, terms.token, slot.held - award);
     }
 
     /// @inheritdoc IDepositEscrow
@@ -255,7 +257,7 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         if (slot.state == RentalState.Opened) {
             _refund(rental, id, slot.held);
         } else if (slot.state == RentalState.CheckedIn) {
-            emit CheckOutMissed(id, terms.fee, _charge(rental, id, 0));
+            emit CheckOutMissed(id, terms.fee, _charge(rental, id, slot, 0));
         } else {
             address recipient = slot.state == RentalState.Claimed ? terms.owner : rental.renter;
             _rentals.end(id);
@@ -309,7 +311,13 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
         returns (RentalState state, uint40 deadline, uint104 held, uint96 claimed)
     {
         Rentals.Slot memory slot = _rentals.slots[id];
-        return (slot.state, slot.deadline, uint104(slot.held), slot.claimed);
+        return (slot.state, slot.deadline, uint104(slot.held), Rentals.claimedOf(slot));
+    }
+
+    /// @inheritdoc IDepositEscrow
+    function timesOf(bytes32 id) external view returns (uint40 checkedInAt, uint40 checkedOutAt) {
+        Rentals.Slot memory slot = _rentals.slots[id];
+        return (slot.checkedInAt, slot.checkedOutAt);
     }
 
     /// @inheritdoc ICredits
@@ -347,10 +355,14 @@ contract DepositEscrow is IDepositEscrow, Relayed, ReentrancyGuardTransient {
     }
 
     /// @dev Fee and metered use to the owner, the rest of the cap to the renter; the claim window on the deposit opens.
-    function _charge(Rental calldata rental, bytes32 id, uint256 metered) private returns (uint40 deadline) {
+    function _charge(Rental calldata rental, bytes32 id, Rentals.Slot memory slot, uint256 metered)
+        private
+        returns (uint40 deadline)
+    {
         Terms calldata terms = rental.terms;
         deadline = Rentals.deadlineIn(terms.claimWindow);
-        _rentals.write(id, RentalState.CheckedOut, deadline, terms.deposit, 0);
+        _rentals.slots[id] =
+            Rentals.Slot(RentalState.CheckedOut, deadline, slot.checkedInAt, slot.checkedOutAt, terms.deposit);
         _credits.credit(terms.owner, terms.token, terms.fee + metered);
         _credits.credit(rental.renter, terms.token, terms.meterCap - metered);
     }

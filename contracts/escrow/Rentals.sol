@@ -10,12 +10,14 @@ import { IDepositEscrow } from "contracts/interfaces/IDepositEscrow.sol";
 /// Closed. Every step asks for the state that it starts from, and none starts from Closed.
 library Rentals {
     /// @dev One slot, filled to the last bit, so that it is written without being read. What is held has at most 98 bits,
-    /// the sum of three amounts of 96.
+    /// the sum of three amounts of 96; while Claimed or Disputed it is what the owner claims. The device's times of check-in
+    /// and check-out are 0 where none was shown.
     struct Slot {
         IDepositEscrow.RentalState state;
         uint40 deadline;
-        uint112 held;
-        uint96 claimed;
+        uint40 checkedInAt;
+        uint40 checkedOutAt;
+        uint128 held;
     }
 
     struct Book {
@@ -72,21 +74,16 @@ library Rentals {
         require(block.timestamp < deadline, IAgreements.WindowIsOver(deadline, block.timestamp));
     }
 
-    /// @notice Writes a state with the deadline of the window that opens with it.
-    function write(
-        Book storage book,
-        bytes32 id,
-        IDepositEscrow.RentalState state,
-        uint40 deadline,
-        uint112 held,
-        uint96 claimed
-    ) internal {
-        book.slots[id] = Slot(state, deadline, held, claimed);
+    /// @notice What the owner claims: all that is held, while Claimed or Disputed.
+    function claimedOf(Slot memory slot) internal pure returns (uint96) {
+        bool isClaimed =
+            slot.state == IDepositEscrow.RentalState.Claimed || slot.state == IDepositEscrow.RentalState.Disputed;
+        return isClaimed ? uint96(slot.held) : 0;
     }
 
     /// @notice Writes the end: nothing is held any more.
     function end(Book storage book, bytes32 id) internal {
-        book.slots[id] = Slot(IDepositEscrow.RentalState.Closed, 0, 0, 0);
+        book.slots[id] = Slot(IDepositEscrow.RentalState.Closed, 0, 0, 0, 0);
     }
 
     /// @notice The end of a window that opens now. A block's time and a window of at most 30 days fit 40 bits.

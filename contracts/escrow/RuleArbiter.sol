@@ -44,9 +44,10 @@ contract RuleArbiter is IRuleArbiter {
         require(hash == rental.terms.terms, AgreementNotInTerms(hash, rental.terms.terms));
         uint256 start = rental.terms.start * MILLISECONDS;
         require(agreement.from >= start, AgreementTooEarly(agreement.from, start));
-        _requireProven(agreement, leaves);
-
         bytes32 id = escrow.rentalId(rental);
+        (uint256 from, uint256 until) = _timeOf(id, agreement);
+        _requireProven(agreement, leaves, from, until);
+
         (,,, uint96 claimed) = escrow.rentalOf(id);
         uint96 award = agreement.award < claimed ? agreement.award : claimed;
         emit EvidenceAccepted(id, ReadingLib.seqOf(leaves[0]), award);
@@ -64,7 +65,10 @@ contract RuleArbiter is IRuleArbiter {
     /* INTERNAL */
 
     /// @dev Every leaf is authentic, in time, next to the one before and violates; first and last lie far enough apart.
-    function _requireProven(Agreement calldata agreement, bytes[] calldata leaves) private view {
+    function _requireProven(Agreement calldata agreement, bytes[] calldata leaves, uint256 from, uint256 until)
+        private
+        view
+    {
         uint256 count = agreement.count;
         require(count != 0 && leaves.length == count, LeafCountInvalid(leaves.length, count));
         uint64 nextSeq;
@@ -75,10 +79,7 @@ contract RuleArbiter is IRuleArbiter {
             uint64 seq = ReadingLib.seqOf(leaf);
             require(i == 0 || (seq == nextSeq && ReadingLib.prevOf(leaf) == prev), LeafNotConsecutive(i));
             uint64 time = ReadingLib.timeOf(leaf);
-            require(
-                agreement.from <= time && time <= agreement.until,
-                LeafOutOfTime(i, time, agreement.from, agreement.until)
-            );
+            require(from <= time && time <= until, LeafOutOfTime(i, time, from, until));
             bytes memory question = abi.encodeCall(ILeafRule.violates, (leaf, seq, agreement.params));
             require(RuleCall.violates(agreement.rule, question), LeafNotViolating(i));
             (nextSeq, prev) = (_after(seq), digest);
@@ -87,6 +88,17 @@ contract RuleArbiter is IRuleArbiter {
         uint256 last = ReadingLib.timeOf(leaves[count - 1]);
         uint256 span = last < first ? 0 : last - first;
         require(span >= agreement.span, SpanTooShort(span, agreement.span));
+    }
+
+    /// @dev The agreed time, less what lies before a check-in that was shown or after the check-out: what the device saw
+    /// without the renter is not held against the renter.
+    function _timeOf(bytes32 id, Agreement calldata agreement) private view returns (uint256 from, uint256 until) {
+        (uint40 checkedInAt, uint40 checkedOutAt) = escrow.timesOf(id);
+        (from, until) = (agreement.from, agreement.until);
+        uint256 came = checkedInAt * MILLISECONDS;
+        if (from < came) from = came;
+        uint256 left = checkedOutAt * MILLISECONDS + MILLISECONDS - 1;
+        if (checkedOutAt != 0 && left < until) until = left;
     }
 
     /// @dev The leaf has the length of a reading and the agreed signer's signature; returns the digest that was signed.

@@ -298,6 +298,10 @@ interface IDepositEscrow is IAgreements, ICredits {
         view
         returns (RentalState state, uint40 deadline, uint104 held, uint96 claimed);
 
+    /// @notice When the device saw the renter come and go, by its own clock; 0 where no check-in or check-out was shown, and
+    /// again once the rental has ended.
+    function timesOf(bytes32 id) external view returns (uint40 checkedInAt, uint40 checkedOutAt);
+
     /// @notice The verifier address that P-256 signers begin with.
     function p256Verifier() external view returns (address);
 }

@@ -24,8 +24,8 @@ interface IRuleArbiter {
     /// @param device The device's id.
     /// @param schema keccak256 of the canonical schema document.
     /// @param fields How many values a reading has.
-    /// @param from No leaf is dated before; not before the rental's `start`.
-    /// @param until No leaf is dated after.
+    /// @param from No leaf is dated before; not before the rental's `start`, nor before a check-in that was shown.
+    /// @param until No leaf is dated after, nor after the second of the check-out.
     /// @param count How many leaves in a row must violate; at least 1.
     /// @param span How much time must lie between the first leaf and the last.
     /// @param award What the owner gets for it, at most what is claimed; base units of the rental's token.
@@ -61,7 +61,7 @@ interface IRuleArbiter {
     /// @notice The leaf does not follow the one before it.
     error LeafNotConsecutive(uint256 place);
     /// @notice The leaf is dated outside of the agreed time.
-    error LeafOutOfTime(uint256 place, uint64 time, uint64 from, uint64 until);
+    error LeafOutOfTime(uint256 place, uint256 time, uint256 from, uint256 until);
     /// @notice The leaf does not break the agreed rule.
     error LeafNotViolating(uint256 place);
     /// @notice First and last leaf lie too close together.

@@ -1540,7 +1540,7 @@ class LeafOutOfTime(SuiteError):
     """The leaf is dated outside of the agreed time."""
 
     code = "LeafOutOfTime"
-    SIGNATURE = "LeafOutOfTime(uint256,uint64,uint64,uint64)"
+    SIGNATURE = "LeafOutOfTime(uint256,uint256,uint256,uint256)"
 
     def __init__(self, place: int, time: int, from_: int, until: int) -> None:
         super().__init__(
@@ -1553,7 +1553,7 @@ class LeafOutOfTime(SuiteError):
 
     @classmethod
     def from_abi(cls, data: bytes) -> Self:
-        values = decode(["uint256", "uint64", "uint64", "uint64"], data)
+        values = decode(["uint256", "uint256", "uint256", "uint256"], data)
         return cls(values[0], values[1], values[2], values[3])
 
 
@@ -2730,7 +2730,7 @@ ERRORS: dict[bytes, type[SuiteError]] = {
     bytes.fromhex("fbee29e2"): LeafNotConsecutive,
     bytes.fromhex("c10b763e"): LeafNotInRoot,
     bytes.fromhex("a7bc3148"): LeafNotViolating,
-    bytes.fromhex("3b598254"): LeafOutOfTime,
+    bytes.fromhex("fa3acfa9"): LeafOutOfTime,
     bytes.fromhex("e199e110"): MaskIsZero,
     bytes.fromhex("9fc8ba68"): MulticallInRelay,
     bytes.fromhex("e90aded4"): NonceAlreadyUsed,

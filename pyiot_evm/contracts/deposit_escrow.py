@@ -53,6 +53,7 @@ __all__ = [
     "RentalState",
     "SignedCall",
     "Terms",
+    "TimesOfResult",
     "Withdrawn",
 ]
 
@@ -359,6 +360,14 @@ class RentalOfResult:
     claimed: int
 
 
+@dataclass(frozen=True, slots=True)
+class TimesOfResult:
+    """What ``timesOf`` returns."""
+
+    checked_in_at: int
+    checked_out_at: int
+
+
 class DepositEscrow:
     """Rents out what a device guards: the key is delivered with the payment, the device's check-out frees the deposit. Methods return unsent calls."""
 
@@ -615,6 +624,17 @@ class DepositEscrow:
             {"terms": terms},
             ["bytes32"],
             lambda values: Bytes32(values[0]),
+        )
+
+    def times_of(self, bytes32: Bytes32) -> Call[TimesOfResult]:
+        """When the device saw the renter come and go, by its own clock; 0 where no check-in or check-out was shown, and again once the rental has ended."""
+        return make_call(
+            self.address,
+            "DepositEscrow",
+            "timesOf(bytes32)",
+            {"bytes32": bytes32},
+            ["uint40", "uint40"],
+            lambda values: TimesOfResult(values[0], values[1]),
         )
 
     def waive(self, rental: Rental) -> Call[None]:
