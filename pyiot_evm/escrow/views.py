@@ -47,7 +47,7 @@ class Ending:
     """How a rental ended, and who got what.
 
     Attributes:
-        how: ``refunded``, ``released``, ``waived``, ``granted``, ``accepted``, ``ruled`` or ``unruled``; empty until then.
+        how: ``refunded``, ``released``, ``waived``, ``granted``, ``accepted``, ``ruled`` or ``unruled``; else empty.
         charge: Fee and metered use, base units, once the device has checked out.
         units: What the device metered.
         to_owner: Base units that went to the owner so far.

@@ -1,7 +1,5 @@
 """Readings bought one by one over a real connection: both modes, hundreds of readings, exact balances, broken sides."""
 
-import threading
-
 import pytest
 
 from pyiot_evm.chain import Devnet
