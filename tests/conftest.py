@@ -1,14 +1,18 @@
 """A desk for tests of trades on a real market, below the SDK's traders: every step by hand, honest or not."""
 
 import itertools
+import shutil
 import signal
+import subprocess
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from pyiot_evm.contracts.data_market import DataMarket, Disclosure, Order, OrderRevealed, Resale
 from pyiot_evm.contracts.dev_dollar import DevDollar
+from pyiot_evm.device import Pkcs11Key
 from pyiot_evm.device.lock import Lock
 from pyiot_evm.device.lock_messages import AccessKey, Purpose
 from pyiot_evm.device.lock_policy import LockHardware, LockPolicy
@@ -278,3 +282,42 @@ class House:
 @pytest.fixture
 def house(devnet):
     return House(devnet)
+
+
+PIN = "271828"
+MODULES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+
+
+class Token:
+    """A token of its own; calling it gives the place of the key with a label."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, label):
+        return Pkcs11Key(self.module, "door", label)
+
+    def uri(self, label):
+        return f"pkcs11:token=door;object={label}?module-path={self.module}"
+
+
+def module_path():
+    """Return SoftHSM2's module; a machine without it fails here and is told what to do."""
+    assert shutil.which("softhsm2-util"), "SoftHSM2 is missing: apt install softhsm2 (scripts/test does it as root)"
+    found = [path for root in MODULES for path in Path(root).rglob("libsofthsm2.so")]
+    assert found, "softhsm2-util is there, but no libsofthsm2.so"
+    return str(found[0])
+
+
+@pytest.fixture(scope="session")
+def token(tmp_path_factory):
+    """A fresh token. The module reads its configuration once a process."""
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTHSM2_CONF", str(folder / "softhsm2.conf"))
+        patch.setenv("PYIOT_PKCS11_PIN", PIN)
+        command = ["softhsm2-util", "--init-token", "--free", "--label", "door", "--pin", PIN, "--so-pin", "31415926"]
+        subprocess.run(command, check=True, capture_output=True)
+        yield Token(module_path())

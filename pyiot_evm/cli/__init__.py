@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pyiot_evm.cli import data, deploy, device, devnet, doctor, gateway, key, pay, rental
+from pyiot_evm.cli import data, deploy, device, devnet, doctor, gateway, key, lock, pay, rental
 from pyiot_evm.cli.output import talk_plainly
 from pyiot_evm.cli.root import RootGroup
 
@@ -35,6 +35,7 @@ app.add_typer(device.nouns, name="device")
 app.add_typer(data.nouns, name="data")
 app.add_typer(pay.nouns, name="pay")
 app.add_typer(rental.nouns, name="rental")
+app.add_typer(lock.nouns, name="lock")
 app.add_typer(gateway.nouns, name="gateway")
 deploy.add_to(app)
 doctor.add_to(app)

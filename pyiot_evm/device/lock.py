@@ -76,6 +76,7 @@ class Lock:
         policy: LockPolicy | None = None,
         hardware: LockHardware | None = None,
         clock: Callable[[], float] = time.time,
+        watch: Callable[[Try], None] | None = None,
     ) -> Self:
         """Start a lock on its journal, or provision a new one where there is none.
 
@@ -87,7 +88,8 @@ class Lock:
             device: The device's id; needed once its key was rotated, else taken from the key.
             policy: How it is set.
             hardware: Bolt, sensors and meter.
-            clock: Unix seconds.
+            clock: Unix seconds. An OSError of it is a clock that shows nothing, and nothing opens.
+            watch: Called with each entry of the log, while the lock is held.
 
         Raises:
             InputError: The journal is another device's, another key's or another owner's.
@@ -100,7 +102,7 @@ class Lock:
             "owner": str(Address(owner)),
         }
         policy = policy or LockPolicy()
-        book = LockBook.open(path, identity=identity, clock=clock, policy=policy)
+        book = LockBook.open(path, identity=identity, clock=clock, policy=policy, watch=watch)
         return cls(book=book, signer=signer, policy=policy, hardware=hardware or LockHardware())
 
     # What it is

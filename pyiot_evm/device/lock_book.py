@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pyiot_evm.device.lock_policy import LockPolicy
+    from pyiot_evm.device.lock_state import Try
     from pyiot_evm.types import TermsId
 
 __all__ = ["LockBook"]
@@ -53,17 +54,27 @@ class LockBook:
         identity: dict[str, str],
         clock: GuardedClock,
         policy: LockPolicy,
+        watch: Callable[[Try], None] | None = None,
     ) -> None:
         self.identity = identity
         self.state = state
         self.clock = clock
         self.backoff = Backoff(policy.free_tries)
         self._journal = journal
+        self._watch = watch
         self._counter = state.counter
         self._least = self._compact_at = policy.compact_at
 
     @classmethod
-    def open(cls, path: Path, *, identity: dict[str, str], clock: Callable[[], float], policy: LockPolicy) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        identity: dict[str, str],
+        clock: Callable[[], float],
+        policy: LockPolicy,
+        watch: Callable[[Try], None] | None = None,
+    ) -> Self:
         """Read a lock's journal, or begin one.
 
         Raises:
@@ -87,7 +98,7 @@ class LockBook:
         except BaseException:
             journal.close()
             raise
-        return cls(journal=journal, state=state, identity=identity, clock=guarded, policy=policy)
+        return cls(journal=journal, state=state, identity=identity, clock=guarded, policy=policy, watch=watch)
 
     def write(self, record: dict[str, Any]) -> None:
         """Make a record durable, then true.
@@ -96,13 +107,29 @@ class LockBook:
             TransportError: The disk is full or broken; nothing changed.
         """
         record["time"] = self.clock.seen
+        last = self.state.tries[-1] if self.state.tries else None
         self._journal.append(record)
         self.state.apply(record)
+        if self._watch is not None and self.state.tries and self.state.tries[-1] is not last:
+            self._watch(self.state.tries[-1])
         if self._journal.size > self._compact_at:
             summary = self.state.summary(self.identity)
             self._journal.rewrite(summary)
             self.state.apply(summary)
             self._compact_at = max(self._least, 2 * self._journal.size)
+
+    @staticmethod
+    def read(path: Path) -> LockState:
+        """Return what the journal of a lock says, while another process may be writing it.
+
+        Raises:
+            InputError: There is none.
+            ConsistencyError: It is damaged.
+        """
+        state = LockState()
+        for record in LockJournal.read(path):
+            state.apply(record)
+        return state
 
     @property
     def counter(self) -> int:

@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from pyiot_evm.device.lock_messages import Purpose, Refusal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backoff", "GuardedClock", "closed_because", "objections"]
 
+_LOG: Final = logging.getLogger(__name__)
 _FORGET: Final = 600
 _MAX_QUIET: Final = 300
 _MAX_DOUBLINGS: Final = 9
@@ -42,8 +44,12 @@ class GuardedClock:
         self.seen = seen
 
     def raw(self) -> int:
-        """Return what the clock says."""
-        return max(int(self._clock()), 0)
+        """Return what the clock says; 0 when it says nothing."""
+        try:
+            return max(int(self._clock()), 0)
+        except (OSError, ValueError) as error:
+            _LOG.warning("the lock's clock does not answer: %s", error)
+            return 0
 
     def read(self) -> int | None:
         """Return the time; None when the clock went back by more than the tolerance."""

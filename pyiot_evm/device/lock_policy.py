@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pyiot_evm.exceptions import InputError
+from pyiot_evm.hashing import keccak256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-__all__ = ["LockHardware", "LockPolicy"]
+__all__ = ["LockHardware", "LockPolicy", "hash_in", "number_in"]
 
 _MAX_TOLERANCE: Final = 3600
 _DAY: Final = 24 * 3600
@@ -88,3 +90,22 @@ class LockHardware:
     unlock: Callable[[], None] = _nothing
     condition: Callable[[], bytes] = _no_condition
     meter: Callable[[], int] = _no_meter
+
+
+def number_in(path: Path) -> Callable[[], int]:
+    """Return what reads a number from a file: a meter or a clock of the kernel, or one that a program keeps.
+
+    Raises:
+        OSError: (when called) There is no such file.
+        ValueError: (when called) It holds no number.
+    """
+    return lambda: int((path.read_text().split() or [""])[0])
+
+
+def hash_in(path: Path) -> Callable[[], bytes]:
+    """Return what hashes a file as it is then: a photo, an inventory.
+
+    Raises:
+        OSError: (when called) There is no such file.
+    """
+    return lambda: keccak256(path.read_bytes())

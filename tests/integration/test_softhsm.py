@@ -1,10 +1,8 @@
 """Keys in a PKCS#11 token, for real: SoftHSM2 on both curves, and what the suite's verifiers say of its signatures."""
 
-import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -13,32 +11,8 @@ from pyiot_evm.device.signers import P256_ORDER, SECP256K1_ORDER
 from pyiot_evm.exceptions import ConfigurationError, InputError, PassphraseError, SigningError
 from pyiot_evm.hashing import keccak256
 
-PIN = "271828"
 CURVES = ("p256", "secp256k1")
 ORDERS = {"p256": P256_ORDER, "secp256k1": SECP256K1_ORDER}
-MODULES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
-
-
-def module_path():
-    """Return SoftHSM2's module; a machine without it fails here and is told what to do."""
-    assert shutil.which("softhsm2-util"), "SoftHSM2 is missing: apt install softhsm2 (scripts/test does it as root)"
-    found = [path for root in MODULES for path in Path(root).rglob("libsofthsm2.so")]
-    assert found, "softhsm2-util is there, but no libsofthsm2.so"
-    return found[0]
-
-
-@pytest.fixture(scope="module")
-def token(tmp_path_factory):
-    """A token of its own: the label, and what makes its URIs. The module reads the environment once a process."""
-    folder = tmp_path_factory.mktemp("softhsm")
-    (folder / "tokens").mkdir()
-    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOFTHSM2_CONF", str(folder / "softhsm2.conf"))
-        patch.setenv("PYIOT_PKCS11_PIN", PIN)
-        command = ["softhsm2-util", "--init-token", "--free", "--label", "door", "--pin", PIN, "--so-pin", "31415926"]
-        subprocess.run(command, check=True, capture_output=True)
-        yield lambda label: Pkcs11Key(str(module_path()), "door", label)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +37,7 @@ def test_sign_digest__when_the_key_is_in_a_token__gives_signatures_that_every_ve
 
 
 def test_open__when_the_token_is_opened_again__is_the_same_signer(keys, token):
-    uri = f"pkcs11:token=door;object=p256?module-path={module_path()}"
+    uri = f"pkcs11:token=door;object=p256?module-path={token.module}"
     with Pkcs11Signer.open(uri) as again:
         assert again.signer_bytes == keys["p256"].signer_bytes
     assert verify_signature(keys["p256"].signer_bytes, bytes(32), keys["p256"].sign_digest(bytes(32)))
@@ -100,7 +74,7 @@ def test_create__when_the_label_or_the_curve_is_wrong__refuses(keys, token):
 
 
 def test_open__when_something_is_not_there__says_what(keys, token, monkeypatch):
-    module = str(module_path())
+    module = str(token.module)
     with pytest.raises(ConfigurationError, match="the token door has no one key pair named nobody: NoSuchKey"):
         Pkcs11Signer.open(token("nobody"))
     with pytest.raises(ConfigurationError, match="cannot open the token window"):
@@ -119,7 +93,7 @@ def test_open__when_the_pin_is_wrong__is_a_passphrase_error(token, tmp_path):
         "try:\n    Pkcs11Signer.open(sys.argv[1])\nexcept PassphraseError as error:\n    print(error)\n"
     )
     (tmp_path / "pin").write_text("000000\n")
-    uri = f"pkcs11:token=door;object=p256?module-path={module_path()}&pin-source={tmp_path}/pin"
+    uri = f"pkcs11:token=door;object=p256?module-path={token.module}&pin-source={tmp_path}/pin"
     printed = subprocess.run([sys.executable, str(script), uri], check=True, capture_output=True, text=True).stdout
     assert printed == "the token door did not take the PIN: PinIncorrect\n"
 
