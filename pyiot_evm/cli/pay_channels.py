@@ -149,8 +149,11 @@ def get(
     most: Annotated[str, typer.Option("--max", metavar="AMOUNT", help="Pay at most this, whole tokens.")],
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the answer here.")] = None,
     scheme: Annotated[str | None, typer.Option(metavar="SCHEME", help="exact or batch-settlement.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="TEXT", help="Names the payment: made once, ever.")] = None,
 ) -> None:
     """Get a URL, and pay for it what its server asks, up to --max and inside NAME's budget.
+
+    After a crash the same command sends the same payment again, which is charged once. With --key its answer is kept.
 
     Example:
         pyiot pay get http://127.0.0.1:8402/v1/devices --as buyer --max 0.01
@@ -158,7 +161,7 @@ def get(
     from pyiot_evm.payment.http_client import HttpPayer  # noqa: PLC0415 - not for `--help`
 
     payer = HttpPayer(shared.payments_of(session, name), scheme=scheme)
-    bought = payer.get(url, most=session.chain.token_info().to_units(most))
+    bought = payer.get(url, most=session.chain.token_info().to_units(most), key=key)
     text = bought.body.decode(errors="replace")
     if out is not None:
         out.write_bytes(bought.body)

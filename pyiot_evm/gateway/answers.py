@@ -58,10 +58,15 @@ class Answers:
     def prepare(
         self, payer: str, identifier: str, request: str, body: bytes, proof: dict[str, str], *, at: int
     ) -> None:
-        """Write an answer down that is about to be paid for."""
+        """Write an answer down that is about to be paid for; one that is paid stays as it is."""
         row = (self._payee, identifier, request, payer, "prepared", 200, json.dumps(proof), body, at)
         with self._store.write() as database:
-            database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute(
+                "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " request = excluded.request, headers = excluded.headers, body = excluded.body, at = excluded.at"
+                " WHERE state != 'paid'",
+                row,
+            )
 
     def settle(self, payer: str, identifier: str, headers: dict[str, str]) -> None:
         """Note that it was paid for."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import anyio
+import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 
 from pyiot_evm.exceptions import InputError, PyIotEvmError
+from pyiot_evm.gateway.openapi import BUNDLE, FREE, LATEST, READINGS, VERSION
 from pyiot_evm.gateway.readings import RowRange
 from pyiot_evm.gateway.till import PaidRequest, Reply, decode_payment
 
@@ -29,6 +34,8 @@ __all__ = ["Limits", "Shop", "create_app"]
 _log = logging.getLogger(__name__)
 
 _MAX_BODY: Final = 8192
+_SEND_SECONDS: Final = 30.0
+_HEALTH: Final = "/health"
 _MAX_CLIENTS: Final = 10_000
 
 
@@ -78,6 +85,8 @@ class Shop:
     def sell(self, request: Request, *, latest: bool, device: str) -> Reply:
         """Answer a request for readings."""
         source = self.readings
+        if len(request.headers.getlist("payment-signature")) > 1:
+            return Reply.problem(400, "one payment a request")
         if source is None or device.lower() != str(source.device).lower():
             return Reply.problem(404, "there is no such device here: GET /v1/devices lists them")
         wanted = self._latest(request, source) if latest else self.range_of(request, source)
@@ -128,9 +137,15 @@ class Limits:
         if refused is not None:
             await _send(send, refused)
             return
+
+        async def send_in_time(message: Any) -> None:
+            await asyncio.wait_for(send(message), _SEND_SECONDS)
+
         self._running += 1
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_in_time)
+        except TimeoutError:
+            _log.info("a client does not read its answer")  # what returns unfinished is closed by the server
         finally:
             self._running -= 1
 
@@ -139,7 +154,7 @@ class Limits:
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit() or int(length) > _MAX_BODY:
             return Reply.problem(413, "requests here have no body")
-        if self._running >= self._config.parallel:
+        if self._running >= self._config.parallel and scope["path"] != _HEALTH:
             return Reply.problem(503, "the gateway is busy: try again")
         client = scope.get("client")
         if not self._may_ask(client[0] if client else ""):
@@ -160,7 +175,7 @@ class Limits:
 
 def create_app(shop: Shop) -> FastAPI:
     """Return the gateway as an ASGI application; it starts nothing by itself."""
-    app = FastAPI(title="pyiot gateway", version="1", redirect_slashes=False)
+    app = FastAPI(title="pyiot gateway", version=VERSION, redirect_slashes=False)
     app.add_middleware(Limits, config=shop.config)
     app.add_exception_handler(PyIotEvmError, _refuse)
     _add_free(app, shop)
@@ -169,19 +184,24 @@ def create_app(shop: Shop) -> FastAPI:
 
 
 def _add_free(app: FastAPI, shop: Shop) -> None:
-    @app.get("/health", summary="Whether the gateway runs")
-    def health() -> dict[str, str]:
+    @app.get(_HEALTH, summary="Whether the gateway runs", **FREE)
+    async def health() -> dict[str, str]:  # in the event loop: it waits for no thread, whatever payments wait for
         return {"status": "ok", "network": shop.network}
 
-    @app.get("/v1/devices", summary="The devices, their schemas and the prices")
+    @app.get("/v1/devices", summary="The devices, their schemas and the prices", **FREE)
     def devices() -> dict[str, Any]:
         return shop.devices()
 
-    @app.get("/v1/offers", summary="What the machine has on sale at the market")
+    @app.get("/v1/offers", summary="What the machine has on sale at the market", **FREE)
     def offers() -> dict[str, Any]:
         return {"offers": shop.offers.documents()}
 
-    @app.get("/v1/offers/{offer}/bundle", summary="The sealed bundle of an offer (free: its key is what costs)")
+    @app.get(
+        "/v1/offers/{offer}/bundle",
+        summary="The sealed bundle of an offer (free: its key is what costs)",
+        response_class=FileResponse,
+        **BUNDLE,
+    )
     def bundle(offer: str) -> Response:
         path = shop.offers.bundle(offer)
         if path is None:
@@ -190,13 +210,19 @@ def _add_free(app: FastAPI, shop: Shop) -> None:
 
 
 def _add_paid(app: FastAPI, shop: Shop) -> None:
-    @app.get("/v1/devices/{device}/readings", summary="Readings by time or by rows, paid by the row")
-    def readings(request: Request, device: str) -> Response:
-        return _response(shop.sell(request, latest=False, device=device))
+    threads = anyio.CapacityLimiter(shop.config.parallel)  # of their own: free answers do not wait for payments
 
-    @app.get("/v1/devices/{device}/latest", summary="The latest reading, paid")
-    def latest(request: Request, device: str) -> Response:
-        return _response(shop.sell(request, latest=True, device=device))
+    async def sell(request: Request, *, latest: bool, device: str) -> Response:
+        work = partial(shop.sell, request, latest=latest, device=device)
+        return _response(await anyio.to_thread.run_sync(work, limiter=threads))
+
+    @app.get("/v1/devices/{device}/readings", summary="Readings by time or by rows, paid by the row", **READINGS)
+    async def readings(request: Request, device: str) -> Response:
+        return await sell(request, latest=False, device=device)
+
+    @app.get("/v1/devices/{device}/latest", summary="The latest reading, paid", **LATEST)
+    async def latest(request: Request, device: str) -> Response:
+        return await sell(request, latest=True, device=device)
 
 
 async def _refuse(_: Request, error: Exception) -> Response:

@@ -5,13 +5,14 @@ x402's facilitator waits for blocks; every paid request is served in a thread, s
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
-from pyiot_evm.exceptions import ConfigurationError
+from pyiot_evm.exceptions import ConfigurationError, InputError
 from pyiot_evm.gateway.answers import Answers
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.offers import OfferSource
@@ -23,7 +24,7 @@ from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import PayeePolicy
 from pyiot_evm.payment.stream_messages import MAX_REQUEST
 from pyiot_evm.payment.tokens import token_domain
-from pyiot_evm.payment.vouchers import ChannelId
+from pyiot_evm.payment.vouchers import ChannelId, SignedVoucher, config_of
 from pyiot_evm.payment.x402_signer import AuthorizerSigner
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _KEEP_ALIVE: Final = 15
 _BACKLOG: Final = 2048
 _PONG: Final = 60.0
 _HEADER_LIMIT: Final = 32_768
+_UNSIGNED: Final = "invalid_batch_settlement_evm_voucher_signature"
 
 
 class Gateway:
@@ -63,6 +65,7 @@ class Gateway:
         self._thread: threading.Thread | None = None
         self._watchtower = self.payments.watchtower()
         self._readings = self._source()
+        self._lock: IO[str] | None = None
 
     @property
     def network(self) -> str:
@@ -82,6 +85,8 @@ class Gateway:
         """
         payee = self.payments.payee
         storage = BookStorage(payee.book, payee.domain, self._faults)
+        if self._is_alone():
+            storage.release()
         answers = Answers(self.payments.store, self.payments.address)
         answers.forget(before=int(time.time()) - self.config.keep_answers)
         try:
@@ -156,6 +161,9 @@ class Gateway:
         self._watchtower.close()
         if self._readings is not None:
             self._readings.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def __enter__(self) -> str:
         return self.start()
@@ -164,6 +172,20 @@ class Gateway:
         self.close()
 
     # Below
+
+    def _is_alone(self) -> bool:
+        """Whether no other gateway serves this account; the lock is held until this one is closed, or dies."""
+        if self._lock is None:
+            path = self.machine.chain.path / f"gateway-{self.payments.address}.lock"
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = path.open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                return False
+            self._lock = file
+        return True
 
     def _source(self) -> ReadingSource | None:
         entry = self.machine.chain.home.keyring.entry(self.machine.name)
@@ -182,6 +204,8 @@ class Gateway:
         app = self.app()
         import uvicorn  # noqa: PLC0415 - the extra `gateway`
 
+        from pyiot_evm.gateway.protocol import BoundedProtocol  # noqa: PLC0415
+
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -190,7 +214,7 @@ class Gateway:
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_KEEP_ALIVE,
             h11_max_incomplete_event_size=_HEADER_LIMIT,
-            http="h11",
+            http=BoundedProtocol,
             ws="websockets-sansio",
             ws_max_size=MAX_REQUEST,
             ws_per_message_deflate=False,
@@ -249,16 +273,30 @@ class Gateway:
         return RouteConfig(accepts=options, description="Readings", mime_type="application/json", extensions=extensions)
 
     def _guard(self, context: Any) -> Any:
-        """Refuse a channel whose payer is leaving, or of which too much is unclaimed."""
+        """Refuse a voucher that nobody signed, and a channel whose payer is leaving or of which too much is unclaimed.
+
+        This comes before x402 looks at a voucher's amount: to a stale one it answers with the channel's state.
+        """
         from x402.schemas.hooks import AbortResult  # noqa: PLC0415
 
         raw = context.payment_payload.payload
-        voucher = raw.get("voucher") if isinstance(raw, dict) else None
-        text = voucher.get("channelId") if isinstance(voucher, dict) else None
-        if not isinstance(text, str) or len(text) != 2 + 2 * ChannelId.LENGTH or raw.get("type") == "refund":
+        if not isinstance(raw, dict) or "voucher" not in raw:
             return None
-        known = self.payments.payee.book.channel(ChannelId(text))
-        if known is None:
+        try:
+            config, voucher = config_of(raw["channelConfig"]), raw["voucher"]
+            signed = SignedVoucher(
+                self.payments.payee.domain,
+                config,
+                int(voucher["maxClaimableAmount"]),
+                bytes.fromhex(voucher["signature"].removeprefix("0x")),
+            )
+            is_signed = ChannelId(voucher["channelId"]) == signed.channel_id and signed.is_signed()
+        except (ValueError, KeyError, TypeError, AttributeError, InputError):
+            is_signed = False
+        if not is_signed:
+            return AbortResult(reason=_UNSIGNED)
+        known = self.payments.payee.book.channel(signed.channel_id)
+        if known is None or raw.get("type") == "refund":
             return None
         if known.withdraw_at:
             return AbortResult(reason="channel_withdrawal_pending")

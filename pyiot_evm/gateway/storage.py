@@ -49,6 +49,18 @@ class BookStorage:
 
         self._book.update(ChannelId(voucher["channelId"]), change)
 
+    def release(self) -> None:
+        """Free channels that an earlier process was serving when it ended: it charged nothing for those requests."""
+
+        def change(known: PayeeChannel | None) -> PayeeChannel | None:
+            note = json.loads(known.note) if known is not None and known.note else {}
+            if known is None or not note.get("pending"):
+                return None
+            return replace(known, note=json.dumps(note | {"pending": None}))
+
+        for channel in self._book.channels():
+            self._book.update(channel.channel_id, change)
+
     def get(self, channel_id: str) -> Any:
         """Return x402's view of a channel, or ``None``."""
         with self._faults.noted_all():
@@ -75,7 +87,7 @@ class BookStorage:
             if made is None:
                 self._book.remove(key)
                 return ChannelUpdateResult(channel=None, status="deleted")
-            self._book.update(key, lambda _: self._inside(made))
+            self._book.update(key, lambda _: _merged(known, self._inside(made)))
         return ChannelUpdateResult(channel=made.copy(), status="updated")
 
     def _inside(self, channel: Any) -> PayeeChannel:
@@ -96,6 +108,18 @@ class BookStorage:
             synced_at=0 if synced is None else synced // 1000,
             note=json.dumps(note),
         )
+
+
+def _merged(known: PayeeChannel | None, made: PayeeChannel) -> PayeeChannel:
+    """Keep what the watchtower saw while x402's code was at work on what it had read before."""
+    if known is None:
+        return made
+    return replace(
+        made,
+        claimed=max(known.claimed, made.claimed),
+        withdraw_at=known.withdraw_at or made.withdraw_at,
+        refund_nonce=max(known.refund_nonce, made.refund_nonce),
+    )
 
 
 def _outside(channel: PayeeChannel) -> Any:

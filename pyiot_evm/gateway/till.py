@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyiot_evm.chain.abi import encode
 from pyiot_evm.exceptions import TransportError
+from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.tokens import is_authorization_used
 from pyiot_evm.types import Address
@@ -32,6 +33,7 @@ __all__ = ["IDENTIFIER_DECLARATION", "PAYMENT_IDENTIFIER", "PaidRequest", "Reply
 _log = logging.getLogger(__name__)
 _JSON: Final = {"content-type": "application/json"}
 _MAX_HEADER: Final = 16_384
+_WAITING: Final = 4
 PAYMENT_IDENTIFIER: Final = "payment-identifier"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 IDENTIFIER_DECLARATION: Final[dict[str, Any]] = {
@@ -125,12 +127,19 @@ class Till:
         self._storage = storage
         self._answers = answers
         self._faults = faults
+        self._turns = Turns(waiting=_WAITING)
 
     def serve(self, request: PaidRequest) -> Reply:
         """Answer a request: with what it asks, or with 402 and the terms, or with 500 where the fault is ours."""
         self._faults.clear()
         payment = decode_payment(request.get_header("payment-signature"))
         name = None if payment is None else _name_of(payment)
+        with self._turns.taken([] if payment is None else _turns_of(payment, name)) as is_mine:
+            if not is_mine:
+                return Reply.problem(503, "too many requests with this payment or channel wait already: try again")
+            return self._serve(request, name)
+
+    def _serve(self, request: PaidRequest, name: tuple[str, str] | None) -> Reply:
         if name is not None and (known := self._stored(name, request)) is not None:
             return known
         context = self._context(request)
@@ -248,6 +257,17 @@ def _name_of(payment: Any) -> tuple[str, str] | None:
     party = raw.get("authorization") or raw.get("channelConfig")
     payer = party.get("from") or party.get("payer") if isinstance(party, dict) else None
     return (payer.lower(), identifier) if isinstance(payer, str) else None
+
+
+def _turns_of(payment: Any, name: tuple[str, str] | None) -> list[str]:
+    """Return what one request at a time may use: a payment's name, then its authorization or its channel."""
+    raw = payment.payload
+    turns = [] if name is None else [f"name {name[0]} {name[1]}"]
+    for part, field_ in (("authorization", "nonce"), ("voucher", "channelId")):
+        parts = raw.get(part) if isinstance(raw, dict) else None
+        if isinstance(parts, dict) and isinstance(parts.get(field_), str):
+            turns.append(f"{part} {parts[field_].lower()}")
+    return turns
 
 
 def _proof_of(raw: dict[str, Any], token: str) -> dict[str, str]:

@@ -166,14 +166,28 @@ class Budgets:
                 f"the budget allows {budget.each_payment} base units for a payment: {price} are asked", hint=_HINT
             )
 
-    def spend(self, database: sqlite3.Connection, payer: Address, token: Address, payee: Address, amount: int) -> None:
+    def spend(self, database: sqlite3.Connection, payer: Address, token: Address, payee: Address, amount: int) -> int:
         """Check and count a payment inside the transaction that writes it down.
+
+        Returns:
+            The hour since 1970 in which it is counted.
 
         Raises:
             BudgetError: It would go over a limit.
         """
         self.check(payer, token, payee, amount)
-        key = (payer.hex(), token.hex(), payee.hex(), int(self._clock()) // HOUR)
+        hour = int(self._clock()) // HOUR
+        self._count(database, (payer.hex(), token.hex(), payee.hex(), hour), amount)
+        return hour
+
+    def unspend(  # noqa: PLR0917 - as `spend`, and the hour that it returned
+        self, database: sqlite3.Connection, payer: Address, token: Address, payee: Address, amount: int, hour: int
+    ) -> None:
+        """Take a payment out of the count that was never signed or never left."""
+        self._count(database, (payer.hex(), token.hex(), payee.hex(), hour), -amount)
+
+    @staticmethod
+    def _count(database: sqlite3.Connection, key: tuple[str, str, str, int], amount: int) -> None:
         where = "payer = ? AND token = ? AND payee = ? AND hour = ?"
         row = database.execute(f"SELECT amount FROM spending WHERE {where}", key).fetchone()  # noqa: S608
         total = amount + (int(row["amount"]) if row else 0)

@@ -1,34 +1,42 @@
 """Pays any x402 server inside a budget, with the x402 package's own client.
 
-The budget is asked and counted before anything is signed. Channels are kept in SQLite, so the next command goes on with
-them; one request at a time uses them, as x402 wants it. They stand in the payer's book too, where they are listed and
-can be left; :meth:`Payer.pay` has channels of its own. It needs the extra ``gateway``.
+The budget is asked, and the payment is written down, before anything is signed. A payment that was interrupted is sent
+again as it was: with x402's payment identifier a server charges it once. Parallel requests take channels of their own,
+as many as the policy allows. It needs the extra ``gateway``.
 """
 
 from __future__ import annotations
 
-import json
+import logging
+import secrets
+import threading
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
-from pyiot_evm.exceptions import BudgetError, ConfigurationError, InputError, PyIotEvmError, TransportError
-from pyiot_evm.market.locks import file_lock
-from pyiot_evm.payment.payer_book import HTTP_SALT
-from pyiot_evm.payment.vouchers import ChannelId, config_of
-from pyiot_evm.payment.x402_signer import ReadingSigner
+from pyiot_evm.chain.deployment import X402_CHANNELS
+from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError
+from pyiot_evm.payment.http_book import HttpBook, Purchase, http_salt, identifier_of
+from pyiot_evm.payment.http_lanes import Lanes
+from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, nonsense
+from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from pyiot_evm.payment.facade import Payments
-    from pyiot_evm.payment.records import PayerChannel
 
 __all__ = ["SCHEMES", "Bought", "HttpPayer"]
 
-SCHEMES: Final = ("exact", "batch-settlement")
+_log = logging.getLogger(__name__)
 
-_LEAST_FACTOR: Final = 3
-"""x402's client pays in for no fewer payments at once."""
+_PAYMENT_REQUIRED: Final = 402
+_TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_IDENTIFIER: Final = "payment-identifier"
+_BUSY_FOR: Final = 20.0
+_BUSY: Final = "batch_settlement_evm_channel_busy"
+_MAX_BODY: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +54,10 @@ class Bought:
 
 
 class HttpPayer:
-    """Buys over HTTP for one account.
+    """Buys over HTTP for one account; threads may share it.
 
     Args:
-        payments: Whose account, books and budget.
+        payments: Whose account, books, budget and policy.
         scheme: ``exact``, ``batch-settlement``, or ``None`` for channels where the server takes them.
         timeout: Seconds for one request.
 
@@ -58,17 +66,25 @@ class HttpPayer:
     """
 
     def __init__(self, payments: Payments, *, scheme: str | None = None, timeout: float = 60.0) -> None:
-        if scheme not in (None, *SCHEMES):
+        if scheme not in {None, *SCHEMES}:
             raise InputError(f"there is no scheme {scheme!r}", hint=f"schemes are {' and '.join(SCHEMES)}")
         self._payments = payments
         self._scheme = scheme
         self._timeout = timeout
-        self._most = 0
-        self._paid = 0
-        self._problem: PyIotEvmError | None = None
+        self._book = HttpBook(payments.store, payments.payer.book, payments.budgets)
+        self._wallet = HttpWallet(payments, self._book)
+        self._local = threading.local()
+        self._lanes = Lanes(payments.chain.path, payments.address, payments.paying.channels)
 
-    def get(self, url: str, *, most: int) -> Bought:
+    def get(self, url: str, *, most: int, key: str | None = None) -> Bought:
         """Get an address, and pay at most ``most`` base units of the chain's token for it.
+
+        After a crash, or where the server did not answer, the same call sends the same payment again.
+
+        Args:
+            url: The address.
+            most: Base units.
+            key: Names the payment: the same key never pays twice, and gets the same answer again.
 
         Raises:
             BudgetError: It costs more, or the budget forbids it; nothing was signed.
@@ -76,33 +92,158 @@ class HttpPayer:
         """
         if not url.startswith(("http://", "https://")):
             raise InputError(f"not an address of a server: {url!r}")
-        self._most, self._paid, self._problem = most, 0, None
-        with file_lock(self._payments.chain.path / f"pay-http-{self._payments.address}.lock"):
-            response = self._send(url)
-        if response.status_code == 402:  # noqa: PLR2004 - HTTP
-            raise TransportError(f"the server refused the payment: {_reason(response)}", retryable=False)
-        kind = response.headers.get("content-type", "")
-        return Bought(response.status_code, response.content, kind, self._paid)
+        identifier = "pay_" + secrets.token_hex(16) if key is None else identifier_of(key)
+        if (known := self._known(url, identifier, is_named=key is not None)) is not None:
+            return known
+        response = self._send(url)
+        if response.status_code != _PAYMENT_REQUIRED:
+            return _bought(response, 0)
+        terms = self._wallet.terms(response, self._schemes, most=most)
+        payee = Address(terms.accepts[0].pay_to)
+        with self._lanes.take(payee) as lane:
+            self._clear(payee, lane)
+            if (known := self._known(url, identifier, is_named=key is not None)) is not None:
+                return known
+            return self._buy(Purchase(identifier, url, payee, lane, self._payments.chain.token), terms, most)
 
-    def _send(self, url: str) -> Any:
+    # What was interrupted
+
+    def _known(self, url: str, identifier: str, *, is_named: bool) -> Bought | None:
+        """Return the answer to a payment that was made before: kept, or got by sending it again."""
+        if is_named:
+            found = self._book.named(identifier, url)
+            waiting = [] if found is None or found[1] is not None else [found[0]]
+        else:
+            found, waiting = self._book.take_answer(url), self._book.unanswered(url=url)
+        if found is not None and found[1] is not None:
+            purchase, answer = found[0], found[1]
+            return Bought(answer["status"], bytes.fromhex(answer["body"]), answer["type"], purchase.paid)
+        for purchase in waiting:
+            with self._lanes.hold(purchase.payee, purchase.lane) as is_held:
+                if is_held and self._book.is_unanswered(purchase):
+                    got = self._resume(purchase)
+                    if got is not None:
+                        return got
+        return None
+
+    def _clear(self, payee: Address, lane: int) -> None:
+        """Finish what was interrupted in a lane; an answer to another address is kept for whoever asks for it."""
+        for purchase in self._book.unanswered(payee=payee, lane=lane):
+            try:
+                self._resume(purchase, keep=True)
+            except TransportError as error:
+                _log.warning("a payment for %s waits for its answer: %s", purchase.url, error)
+
+    def _resume(self, purchase: Purchase, *, keep: bool = False) -> Bought | None:
+        """Send an interrupted payment again; ``None`` where it never left, or the server does not take it."""
+        if not purchase.header:
+            self._book.undo(purchase)
+            return None
+        salt: bytes = http_salt(purchase.lane, 0)
+        if purchase.channel:
+            salt = self._payments.payer.book.channel(ChannelId(purchase.channel)).config.salt
+        response = self._send_payment(purchase)
+        self._note(self._wallet.client(purchase.paid, salt), purchase, _payload_of(purchase.header), response)
+        if response.status_code == _PAYMENT_REQUIRED:
+            self._book.finish(purchase)
+            return None
+        return self._answered(purchase, response, purchase.paid, keep=keep)
+
+    def _answered(self, purchase: Purchase, response: Any, paid: int, *, keep: bool = False) -> Bought:
+        """Note that a payment was answered; the answer is kept where somebody will ask for it."""
+        bought = _bought(response, paid)
+        if keep or purchase.is_named:
+            self._book.keep_answer(purchase, bought.body, bought.content_type, bought.status)
+        else:
+            self._book.finish(purchase)
+        return bought
+
+    # Paying
+
+    def _buy(self, blank: Purchase, terms: Any, most: int) -> Bought:
+        """Pay and get the answer; a server that shows a later voucher of ours is paid on from that one, once."""
+        spent, response = 0, None
+        for _ in range(2):
+            salt = self._wallet.open_salt(terms.accepts[0], blank.lane)
+            client = self._wallet.client(most, salt)
+            purchase, payload = self._promise(blank, terms, most - spent, client=client, salt=salt)
+            spent += purchase.paid
+            response = self._send_payment(purchase)
+            is_recovered = self._note(client, purchase, payload, response)
+            if response.status_code != _PAYMENT_REQUIRED:
+                return self._answered(purchase, response, spent)
+            self._book.finish(purchase)
+            if not is_recovered:
+                break
+        raise TransportError(f"the server refused the payment: {_reason(response)}", retryable=False)
+
+    def _note(self, client: Any, purchase: Purchase, payload: Any, response: Any) -> bool:
+        """Let x402's client learn from an answer; tell whether it is to pay on from what the server shows."""
+        try:
+            return bool(client.process_payment_result(payload, response.headers.get, response.status_code).recovered)
+        except nonsense() as error:  # a server can write anything there
+            _log.warning("%s: the server's receipt makes no sense: %s", purchase.url, error)
+            self._book.delete(purchase.channel)  # the chain, and the next 402, say what is true
+            return False
+
+    def _promise(self, blank: Purchase, terms: Any, most: int, *, client: Any, salt: bytes) -> tuple[Purchase, Any]:
+        """Write a payment down, sign it, and keep it as it will be sent."""
+        wanted = terms.accepts[0]
+        amount, ceiling = int(wanted.amount), 0
+        if wanted.scheme == BATCH:
+            channel, ceiling = self._wallet.ceiling(wanted, salt)
+            blank = replace(blank, channel=channel)
+        purchase = self._book.promise(blank, amount=amount, ceiling=ceiling, most=most)
+        from x402.http.utils import encode_payment_signature_header  # noqa: PLC0415 - the extra `gateway`
+
+        try:
+            payload = client.create_payment_payload(terms)
+        except nonsense() as error:  # e.g. strange terms of a server
+            self._book.undo(purchase)
+            raise InputError(f"nothing was paid: {error}") from error
+        declared = (payload.extensions or {}).get(_IDENTIFIER)
+        if isinstance(declared, dict) and isinstance(declared.get("info"), dict):
+            declared["info"]["id"] = purchase.identifier
+        return self._book.sign(purchase, encode_payment_signature_header(payload)), payload
+
+    @property
+    def _schemes(self) -> set[str]:
+        wanted = set(SCHEMES) if self._scheme is None else {self._scheme}
+        return wanted if self._payments.payer.contract.address == X402_CHANNELS else wanted - {BATCH}
+
+    # HTTP
+
+    def _send_payment(self, purchase: Purchase) -> Any:
+        """Send a payment; a channel that is busy with the same payment, sent before a crash, is waited for."""
+        end = time.monotonic() + _BUSY_FOR
+        while True:
+            response = self._send(purchase.url, {"payment-signature": purchase.header})
+            if response.status_code in _TRY_AGAIN:
+                raise TransportError(
+                    f"the server answers {response.status_code}: the payment is kept",
+                    hint="the same command again sends the same payment, which is charged once",
+                )
+            if response.status_code != _PAYMENT_REQUIRED or _BUSY not in _reason(response):
+                return response
+            if time.monotonic() > end:
+                raise TransportError("the server is busy with this payment: try again")
+            time.sleep(0.1)
+
+    def _send(self, url: str, headers: dict[str, str] | None = None) -> Any:
         try:
             import requests  # noqa: PLC0415 - the extra `gateway`
-            from x402.http.clients.requests import PaymentError, x402_requests  # noqa: PLC0415
+            import x402  # noqa: F401, PLC0415
         except ImportError as error:
             hint = "pip install 'pyiot-evm[gateway]'"
             raise ConfigurationError(f"paying over HTTP is not possible: {error}", hint=hint) from error
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._local.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        options: Any = {"headers": headers, "timeout": self._timeout, "allow_redirects": False, "stream": True}
         try:
-            with x402_requests(self._client()) as session:
-                return session.get(url, timeout=self._timeout, allow_redirects=False)
-        except PaymentError as error:
-            if self._problem is not None:
-                raise self._problem from error
-            if "spend_controls" in str(error):
-                raise BudgetError(
-                    f"it costs more than {self._most} base units, or wants another token; nothing was signed",
-                    hint="`curl -i` shows its terms",
-                ) from error
-            raise InputError(f"nothing was paid: {error}") from error
+            with self._local.session.get(url, **options) as response:
+                self._read(url, response)
+                return response
         except requests.Timeout as error:
             raise TransportError(f"{url} did not answer within {self._timeout:.0f} s") from error
         except requests.ConnectionError as error:
@@ -112,115 +253,24 @@ class HttpPayer:
         except requests.RequestException as error:
             raise TransportError(f"the answer of {url} cannot be read: {error}") from error
 
-    def _client(self) -> Any:
-        from x402 import prefer_scheme, x402ClientSync  # noqa: PLC0415 - the extra `gateway`
-        from x402.mechanisms.evm.batch_settlement.client import (  # noqa: PLC0415
-            BatchSettlementDepositPolicy,
-            BatchSettlementEvmScheme,
-            BatchSettlementEvmSchemeOptions,
-        )
-        from x402.mechanisms.evm.exact import ExactEvmScheme  # noqa: PLC0415
-
-        chain, network = self._payments.chain, f"eip155:{self._payments.chain.chain_id}"
-        signer: Any = ReadingSigner(chain, self._payments.signer, self._payments.address)
-        client = x402ClientSync()
-        asset: Any = {"network": network, "asset": str(chain.token), "max_amount_per_payment": str(self._most)}
-        client.set_spend_controls({"allowed_assets": [asset]})
-        if self._scheme != "exact":
-            factor = max(self._payments.paying.deposit_factor, _LEAST_FACTOR)
-            options = BatchSettlementEvmSchemeOptions(
-                BatchSettlementDepositPolicy(factor),
-                deposit_strategy=lambda asked: str(max(factor * int(asked.request_amount), int(asked.deposit_amount))),
-                storage=_ClientStorage(self._payments),
-                salt="0x" + HTTP_SALT.hex(),
-            )
-            client.register(network, BatchSettlementEvmScheme(signer, options))
-        if self._scheme != "batch-settlement":
-            client.register(network, ExactEvmScheme(signer))
-        client.register_policy(prefer_scheme(self._scheme or "batch-settlement"))
-        client.on_before_payment_creation(self._check)
-        client.on_after_payment_creation(self._write_down)
-        return client
-
-    def _check(self, context: Any) -> Any:
-        """Ask and count the budget; x402 takes an abort for an answer."""
-        from x402.schemas.hooks import AbortResult  # noqa: PLC0415 - the extra `gateway`
-
-        wanted = context.selected_requirements
-        amount, payee = int(wanted.amount), Address(wanted.pay_to)
-        try:
-            self._count(Address(wanted.asset), payee, amount)
-        except BudgetError as error:
-            self._problem = error
-            return AbortResult(reason=str(error))
-        return None
-
-    def _write_down(self, context: Any) -> None:
-        """Put what is about to be promised into the payer's book, before the server gets it."""
-        signed = context.payment_payload.payload
-        if "channelConfig" not in signed:
-            return
-        payer, ceiling = self._payments.payer, int(signed["voucher"]["maxClaimableAmount"])
-        with self._payments.store.write():
-            channel = payer.book.add(payer.domain, config_of(signed["channelConfig"]))
-            if not channel.closing:
-                payer.book.raise_ceiling(channel.channel_id, ceiling)
-        if not channel.closing:
-            return
-        if payer.withdrawable_at(channel):
-            self._problem = InputError(f"channel {channel.channel_id} is closing", hint="`pyiot pay close` ends it")
-            raise self._problem
-        with self._payments.store.write():  # it was left, and begins anew
-            payer.book.set_closing(channel.channel_id, closing=False)
-            payer.book.raise_ceiling(channel.channel_id, ceiling)
-
-    def _count(self, token: Address, payee: Address, amount: int) -> None:
-        if amount + self._paid > self._most:
-            raise BudgetError(
-                f"it costs {amount + self._paid} base units, {self._most} were allowed",
-                hint="where a server asked twice, the same command again goes on from what it has",
-            )
-        payments = self._payments
-        with payments.store.write() as database:
-            payments.budgets.spend(database, payments.address, token, payee, amount)
-        self._paid += amount
+    def _read(self, url: str, response: Any) -> None:
+        """Read an answer whole, up to a size and a time."""
+        end, body = time.monotonic() + self._timeout, b""
+        for part in response.iter_content(1 << 16):
+            body += part
+            if len(body) > _MAX_BODY or time.monotonic() > end:
+                raise TransportError(f"{url} sends more than {_MAX_BODY >> 20} MiB, or more slowly than can be waited")
+        response._content = body  # noqa: SLF001 - what `content` returns once it was read
 
 
-class _ClientStorage:
-    """x402's `ClientChannelStorage` in the network's payment file; balances are those of the payer's book."""
+def _bought(response: Any, paid: int) -> Bought:
+    return Bought(response.status_code, response.content, response.headers.get("content-type", ""), paid)
 
-    def __init__(self, payments: Payments) -> None:
-        self._payments = payments
-        self._store = payments.store
-        self._payer = payments.address.hex()
 
-    def get(self, key: str) -> Any:
-        from x402.mechanisms.evm.batch_settlement.client import BatchSettlementClientContext  # noqa: PLC0415
+def _payload_of(header: str) -> Any:
+    from x402.http.utils import decode_payment_signature_header  # noqa: PLC0415 - the extra `gateway`
 
-        found = self._store.read("SELECT document FROM http_channels WHERE payer = ? AND key = ?", self._payer, key)
-        if not found:
-            return None
-        context = BatchSettlementClientContext.from_dict(json.loads(found[0]["document"]))
-        if (known := self._known(key)) is not None:
-            context.balance = str(known.balance)
-        return context
-
-    def set(self, key: str, context: Any) -> None:
-        document = json.dumps(context.to_dict())
-        with self._store.write() as database:
-            database.execute("INSERT OR REPLACE INTO http_channels VALUES (?, ?, ?)", (self._payer, key, document))
-        known = self._known(key)
-        if known is not None and str(known.balance) != context.balance:
-            self._payments.payer.sync(known.channel_id)
-
-    def delete(self, key: str) -> None:
-        with self._store.write() as database:
-            database.execute("DELETE FROM http_channels WHERE payer = ? AND key = ?", (self._payer, key))
-
-    def _known(self, key: str) -> PayerChannel | None:
-        with suppress(InputError):
-            return self._payments.payer.book.channel(ChannelId(key))
-        return None
+    return decode_payment_signature_header(header)
 
 
 def _reason(response: Any) -> str:

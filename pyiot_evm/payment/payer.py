@@ -34,6 +34,7 @@ __all__ = ["Payer", "PayerPolicy", "SentPayment"]
 
 _AUTHORIZED_FOR: Final = 24 * 3600
 _TRIES: Final = 5
+_MAX_CHANNELS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,16 @@ class PayerPolicy:
     Attributes:
         deposit_factor: A channel is paid into for this many payments like the one that needs it.
         withdraw_delay: Seconds that payees have to claim when the payer leaves.
+        channels: How many channels to one payee parallel requests over HTTP may open: x402 serves one at a time each.
     """
 
     deposit_factor: int = 10
     withdraw_delay: int = MIN_WITHDRAW_DELAY
+    channels: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.channels <= _MAX_CHANNELS:
+            raise InputError(f"a payer has 1 to {_MAX_CHANNELS} channels to one payee, not {self.channels}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.exceptions import InputError
-from pyiot_evm.hashing import keccak256
+from pyiot_evm.payment.http_book import is_http_salt
 from pyiot_evm.payment.records import Deposit, PayerChannel, Payment, config_fields
 from pyiot_evm.payment.stream_keys import is_stream_salt
 from pyiot_evm.payment.vouchers import ChannelDomain, ChannelId, config_of
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.budgets import Budgets
     from pyiot_evm.payment.store import PaymentStore
 
-__all__ = ["HTTP_SALT", "DepositNeeded", "PayerBook"]
-
-HTTP_SALT: Final = keccak256(b"pyiot: paid over HTTP")
-"""The salt of channels that x402's client pays through: it counts by itself, so nothing else may use them."""
+__all__ = ["DepositNeeded", "PayerBook"]
 
 
 class DepositNeeded(Exception):  # noqa: N818 - no error: the channel must be paid into first
@@ -225,7 +222,7 @@ class PayerBook:
 
 def _is_apart(salt: bytes) -> bool:
     """Whether a channel counts by rules of its own."""
-    return salt == HTTP_SALT or is_stream_salt(salt)
+    return is_http_salt(salt) or is_stream_salt(salt)
 
 
 def _same(known: Payment, channel: PayerChannel, amount: int) -> Payment:

@@ -1,49 +1,40 @@
 """The gateway and the unmodified clients of the x402 package: both schemes, many requests, either side killed."""
 
 import asyncio
+import base64
 import json
 import secrets
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import requests
 from eth_account import Account
-from x402 import x402Client, x402ClientSync
+from x402 import x402Client
 from x402.http.clients.httpx import x402HttpxClient
-from x402.http.clients.requests import x402_requests
 from x402.http.utils import decode_payment_required_header, decode_payment_response_header
-from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
-from x402.mechanisms.evm.exact import ExactEvmScheme
-from x402.mechanisms.evm.signers import EthAccountSigner, EthAccountSignerWithRPC
 
 from pyiot_evm.chain import Devnet
-from pyiot_evm.contracts.erc20 import Erc20
-from pyiot_evm.device import Field, Reading, ReadingJournal, Schema
+from pyiot_evm.device import Reading
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.types import Address
 
-SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
-ROW, LATEST = 100, 1_000
-
-
-def journal_of(chain, name, count):
-    """Let a device measure."""
-    entry = chain.home.keyring.entry(name)
-    folder = chain.home.journals / entry.device.hex()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{0:020d}-{'00' * 32}.readings"
-    with ReadingJournal.open(path, device=entry.device, schema=SCHEMA, curve=entry.curve) as journal:
-        signer = chain.home.keyring.device(name)
-        first = len(journal)
-        for number in range(first, first + count):
-            journal.sign(signer, time=1_700_000_000_000 + 1000 * number, values=SCHEMA.fix([20 + number % 10]))
-    return path
-
-
-def dollars(chain, address):
-    return chain.call(Erc20(chain.token).balance_of(Address(address)))
+sys.path.insert(0, str(Path(__file__).parent))
+from gateway_kit import (
+    LATEST,
+    ROW,
+    SCHEMA,
+    client_for,
+    dollars,
+    headers_of,
+    journal_of,
+    pay_once,
+    session_for,
+    terms_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,21 +64,6 @@ def wallet(devnet):
     account = Account.from_key(secrets.token_bytes(32))
     devnet.fund(Address(account.address), dollars=10)  # no ether: the gateway pays the gas
     return account
-
-
-def controls(chain):
-    return {"allowed_assets": [{"network": f"eip155:{chain.chain_id}", "asset": str(chain.token)}]}
-
-
-def session_for(chain, account, scheme, kind=x402ClientSync):
-    """Return the package's own client, by its public options only."""
-    client = kind()
-    client.set_spend_controls(controls(chain))
-    if scheme == "exact":
-        client.register("eip155:*", ExactEvmScheme(EthAccountSigner(account)))
-    else:
-        client.register("eip155:*", BatchSettlementEvmScheme(EthAccountSignerWithRPC(account, chain.url)))
-    return client if kind is x402Client else x402_requests(client)
 
 
 def address_of(gateway, what):
@@ -177,33 +153,12 @@ def test_readings__when_rows_came_between_402_and_payment__delivers_the_range_th
     devnet, gateway, seller, wallet
 ):
     url = address_of(gateway, "readings?from=1700000045000")
-    terms = decode_payment_required_header(requests.get(url, timeout=10).headers["payment-required"])
+    terms = terms_of(url)
     assert terms.accepts[0].amount == str(5 * ROW)
     journal_of(devnet, seller.name, 10)
-    client = x402ClientSync()
-    client.set_spend_controls(controls(devnet))
-    client.register("eip155:*", ExactEvmScheme(EthAccountSigner(wallet)))
+    client = client_for(devnet, wallet, "exact")
     reply = requests.get(url, headers=headers_of(client.create_payment_payload(terms)), timeout=30)
     assert (reply.status_code, reply.json()["rows"]) == (200, "45-49")
-
-
-def headers_of(payload, identifier=None):
-    from x402.http.utils import encode_payment_signature_header
-
-    if identifier is not None:
-        payload.extensions["payment-identifier"]["info"]["id"] = identifier
-    return {"payment-signature": encode_payment_signature_header(payload)}
-
-
-def pay_once(devnet, wallet, url, scheme, identifier):
-    terms = decode_payment_required_header(requests.get(url, timeout=10).headers["payment-required"])
-    client = x402ClientSync()
-    client.set_spend_controls(controls(devnet))
-    if scheme == "exact":
-        client.register("eip155:*", ExactEvmScheme(EthAccountSigner(wallet)))
-    else:
-        client.register("eip155:*", BatchSettlementEvmScheme(EthAccountSignerWithRPC(wallet, devnet.url)))
-    return headers_of(client.create_payment_payload(terms), identifier)
 
 
 @pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
@@ -297,8 +252,6 @@ def test_batch__when_a_stranger_replays_a_voucher_with_a_garbage_signature__gets
     headers = pay_once(devnet, wallet, url, "batch-settlement", None)
     assert requests.get(url, headers=headers, timeout=30).status_code == 200
     assert requests.get(url, headers=headers, timeout=30).status_code == 402  # the same voucher pays once
-    import base64
-
     document = json.loads(base64.b64decode(headers["payment-signature"]))
     document["payload"] = {k: v for k, v in document["payload"].items() if k != "deposit"} | {"type": "voucher"}
     document["payload"]["voucher"]["maxClaimableAmount"] = str(2 * LATEST)

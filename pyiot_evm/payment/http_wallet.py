@@ -1,0 +1,172 @@
+"""The x402 package's own client over a machine's key, chain and book: what it is asked to pay, and how it pays.
+
+It needs the extra ``gateway``.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError
+from pyiot_evm.payment.http_book import http_salt
+from pyiot_evm.payment.vouchers import config_of
+from pyiot_evm.payment.x402_signer import ReadingSigner
+from pyiot_evm.types import Address
+
+if TYPE_CHECKING:
+    from pyiot_evm.payment.facade import Payments
+    from pyiot_evm.payment.http_book import HttpBook
+
+__all__ = ["BATCH", "SCHEMES", "HttpWallet", "nonsense"]
+
+BATCH: Final = "batch-settlement"
+SCHEMES: Final = ("exact", BATCH)
+_LEAST_FACTOR: Final = 3
+"""x402's client pays in for no fewer payments at once."""
+
+
+def nonsense() -> tuple[type[Exception], ...]:
+    """Return what x402's code raises where a server's words make no sense."""
+    from x402.schemas.errors import PaymentError  # noqa: PLC0415 - the extra `gateway`
+
+    return (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, PaymentError, PyIotEvmError)
+
+
+class HttpWallet:
+    """Signs payments over HTTP for one account.
+
+    Args:
+        payments: Whose key, chain and policy.
+        book: Where its channels and payments are written down.
+    """
+
+    def __init__(self, payments: Payments, book: HttpBook) -> None:
+        self._payments = payments
+        self._book = book
+
+    def ceiling(self, wanted: Any, salt: bytes) -> tuple[str, int]:
+        """Return a channel's id and its ceiling with this payment, and see that the books know the channel."""
+        from x402.mechanisms.evm.batch_settlement.client import BatchSettlementClientContext  # noqa: PLC0415
+
+        payer = self._payments.payer
+        channel = payer.book.add(payer.domain, self._config(wanted, salt))
+        key = str(channel.channel_id).lower()
+        context = self._book.get(key)
+        if context is None:  # new, or forgotten: the chain has what was claimed, the server the rest
+            channel = payer.sync(channel.channel_id)
+            context = BatchSettlementClientContext(
+                charged_cumulative_amount=str(channel.claimed),
+                balance=str(channel.balance),
+                total_claimed=str(channel.claimed),
+            )
+            self._book.set(key, context)
+        ceiling = int(context.charged_cumulative_amount or 0) + int(wanted.amount)
+        if (missing := ceiling - int(context.balance or 0)) > self._held(missing):
+            info = self._payments.chain.token_info()
+            needs = f"{info.from_units(missing)} {info.symbol}"
+            raise InputError(f"{self._payments.address} does not hold the {needs} that the channel needs")
+        return key, ceiling
+
+    def _held(self, missing: int) -> int:
+        """Return what the account holds; it is not asked where nothing is missing."""
+        if missing <= 0:
+            return 0
+        return int(self._payments.chain.call(Erc20(self._payments.chain.token).balance_of(self._payments.address)))
+
+    def _deposit(self, context: Any) -> int:
+        """Return what is paid into a channel: for as many payments as the policy says, or what the account holds."""
+        factor = max(self._payments.paying.deposit_factor, _LEAST_FACTOR)
+        least = int(context.minimum_deposit_amount)
+        return max(least, min(max(factor * int(context.request_amount), least), self._held(least)))
+
+    def open_salt(self, wanted: Any, lane: int) -> bytes:
+        """Return the salt of a lane's channel: the first that is not closing."""
+        if wanted.scheme != BATCH:
+            return http_salt(lane, 0)
+        payer, generation = self._payments.payer, 0
+        closing = {channel.channel_id for channel in payer.book.channels() if channel.closing}
+        while payer.domain.channel_id(self._config(wanted, http_salt(lane, generation))) in closing:
+            generation += 1
+        return http_salt(lane, generation)
+
+    def _config(self, wanted: Any, salt: bytes) -> Any:
+        try:
+            return config_of(self._batch(salt).build_channel_config(wanted).to_dict())
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"the server's terms are no channel's: {error}") from error
+
+    def client(self, most: int, salt: bytes) -> Any:
+        """Return x402's client, which pays ``most`` at most and through the channel with this salt."""
+        from x402 import x402ClientSync  # noqa: PLC0415 - the extra `gateway`
+        from x402.http.x402_http_client import x402HTTPClientSync  # noqa: PLC0415
+        from x402.mechanisms.evm.exact import ExactEvmScheme  # noqa: PLC0415
+
+        chain, network = self._payments.chain, f"eip155:{self._payments.chain.chain_id}"
+        client = x402ClientSync()
+        asset: Any = {"network": network, "asset": str(chain.token), "max_amount_per_payment": str(most)}
+        client.set_spend_controls({"allowed_assets": [asset]})
+        client.register(network, self._batch(salt))
+        client.register(network, ExactEvmScheme(self._signer()))
+        return x402HTTPClientSync(client)
+
+    def _batch(self, salt: bytes) -> Any:
+        from x402.mechanisms.evm.batch_settlement.client import (  # noqa: PLC0415 - the extra `gateway`
+            BatchSettlementDepositPolicy,
+            BatchSettlementEvmScheme,
+            BatchSettlementEvmSchemeOptions,
+        )
+
+        storage: Any = self._book
+        factor = max(self._payments.paying.deposit_factor, _LEAST_FACTOR)
+        options = BatchSettlementEvmSchemeOptions(
+            BatchSettlementDepositPolicy(factor),
+            storage=storage,
+            salt="0x" + salt.hex(),
+            deposit_strategy=self._deposit,
+        )
+        return BatchSettlementEvmScheme(self._signer(), options)
+
+    def _signer(self) -> Any:
+        return ReadingSigner(self._payments.chain, self._payments.signer, self._payments.address)
+
+    def terms(self, response: Any, schemes: set[str], *, most: int) -> Any:
+        """Return a server's terms with the one way to pay that is taken.
+
+        Raises:
+            BudgetError: It costs more than ``most``.
+            InputError: It cannot be paid in the chain's token by a scheme that is wanted.
+        """
+        from x402 import x402ClientSync  # noqa: PLC0415 - the extra `gateway`
+        from x402.http.x402_http_client import x402HTTPClientSync  # noqa: PLC0415
+
+        try:
+            terms = x402HTTPClientSync(x402ClientSync()).get_payment_required_response(
+                response.headers.get, _document(response)
+            )
+            network = f"eip155:{self._payments.chain.chain_id}"
+            fitting = [
+                option
+                for option in (terms.accepts if terms.x402_version == 2 else [])  # noqa: PLR2004 - the version
+                if option.network == network and Address(option.asset) == self._payments.chain.token
+            ]
+        except (ValueError, TypeError, AttributeError, InputError) as error:
+            raise InputError(f"nothing was paid: the server's terms cannot be read: {error}") from error
+        chosen = min((o for o in fitting if o.scheme in schemes), key=lambda o: o.scheme != BATCH, default=None)
+        if chosen is None:
+            wanted = " or ".join(sorted(schemes))
+            raise InputError(f"nothing was paid: the server takes no {wanted} in {self._payments.chain.token}")
+        amount = str(chosen.get_amount())
+        if not amount.isascii() or not amount.isdigit():
+            raise InputError(f"nothing was paid: the server's price is no amount: {amount[:40]!r}")
+        if int(amount) > most:
+            raise BudgetError(f"it costs more than {most} base units: {amount}; nothing was signed")
+        return terms.model_copy(update={"accepts": [chosen]})
+
+
+def _document(response: Any) -> Any:
+    with suppress(ValueError):
+        return json.loads(response.content)
+    return None
