@@ -95,6 +95,10 @@ class GatewayProcess:
     def latest(self):
         return f"{self.url}/v1/devices/{self.chain.home.keyring.entry(self.name).device}/latest"
 
+    @property
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
     def start(self):
         command = [PYIOT, "gateway", "run", "--as", self.name, "--port", str(self.port), "--price-latest", "0.001"]
         self.process = subprocess.Popen(
