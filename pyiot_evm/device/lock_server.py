@@ -120,6 +120,7 @@ class LockServer:
 class _Bounded(socketserver.ThreadingMixIn):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 2 * _MAX_VISITORS
     lock: Lock
 
     def bound(self, lock: Lock) -> None:
