@@ -39,6 +39,7 @@ __all__ = [
     "Addresses",
     "Deployment",
     "check_suite",
+    "deploy_once",
     "deploy_suite",
     "plan",
 ]
@@ -174,6 +175,21 @@ def deploy_suite(chain: Chain, account: Account) -> Addresses:
     if chain.is_devnet:
         _copy_to_known_addresses(chain)
     return check_suite(chain)
+
+
+def deploy_once(account: Account, name: str, init_code: bytes) -> Address:
+    """Deploy a contract by CREATE2 where it is missing; its address follows from its init code.
+
+    Args:
+        account: Who pays for it.
+        name: The contract's name.
+        init_code: Its bytecode and its constructor's arguments.
+    """
+    address = _create2(init_code)
+    if not account.chain.code_at(address):
+        _ensure_proxy(account.chain, account)
+        account.transact(Deployment(name, address, init_code).call, key=f"deploy:{address}")
+    return address
 
 
 def check_suite(chain: Chain) -> Addresses:

@@ -30,6 +30,7 @@ from pyiot_evm.escrow.paying import RentalPayments, SignedOpening
 from pyiot_evm.escrow.policies import Claim
 from pyiot_evm.escrow.records import OfferRecord, OfferState, Role, State
 from pyiot_evm.escrow.renter import show_statement
+from pyiot_evm.escrow.rulings import Rulings
 from pyiot_evm.escrow.serving import RentalAction, RentalLoop
 from pyiot_evm.escrow.watches import ArbiterWatch, OwnerWatch, RenterWatch, closing_purpose
 from pyiot_evm.exceptions import InputError
@@ -37,9 +38,10 @@ from pyiot_evm.types import Address, Bytes32, DeviceId, RentalId, TermsId
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pyiot_evm.device.lock_messages import AccessKey
+    from pyiot_evm.device.reading import Reading
     from pyiot_evm.device.rental_messages import SignedStatement
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.views import Ending, RentalView
@@ -223,6 +225,22 @@ class Rentals(RentalDesk):
     def rule(self, rental: RentalId | str, award: int) -> RentalView:
         """Split what is claimed, as arbiter: ``award`` base units to the owner, the rest to the renter."""
         return self._view(self._arbiter.rule(self._record(rental, Role.ARBITER), award))
+
+    def rule_by_readings(self, rental: RentalId | str, readings: Iterable[Reading]) -> RentalView:
+        """Have the suite's rule arbiter rule on a disputed rental, by the readings that show what was agreed.
+
+        Raises:
+            InputError: Nothing was agreed, or no readings show it.
+        """
+        return self._view(Rulings(self.clerk).by_readings(self._record(rental), readings))
+
+    def bring(self, rental: RentalId | str) -> TransactionRecord:
+        """Take a disputed rental to the court that its terms name, and pay the court's fee in ether."""
+        return Rulings(self.clerk).bring(self._record(rental))
+
+    def enforce(self, rental: RentalId | str) -> RentalView:
+        """Carry the court's ruling to the escrow."""
+        return self._view(Rulings(self.clerk).enforce(self._record(rental)))
 
     # Close
 

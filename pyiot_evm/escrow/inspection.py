@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pyiot_evm.contracts.erc1271 import Erc1271
 from pyiot_evm.device.signers import check_signer, verify_signature
+from pyiot_evm.escrow.agreements import check_agreement, terms_hash
 from pyiot_evm.escrow.offering import MAX_AHEAD, MAX_GRACE, MAX_WINDOW, MIN_WINDOW
 from pyiot_evm.exceptions import BudgetError, ConsistencyError, ContractError, InputError, VerificationError
 from pyiot_evm.hashing import keccak256
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.policies import RenterPolicy
+    from pyiot_evm.types import DeviceId
 
 __all__ = ["Inspection", "inspect"]
 
@@ -63,7 +65,9 @@ def inspect(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> Inspectio
     _check_policy(clerk, offer, policy)
     _check_token(clerk, offer)
     _check_signature(clerk, offer)
-    return Inspection(offer, _check_device(clerk, offer, policy), now)
+    _check_agreement(clerk, offer, policy)
+    is_registered = _check_device(clerk, offer.terms.device, offer.terms.signer_hash, policy)
+    return Inspection(offer, is_registered, now)
 
 
 def _check_bounds(offer: RentalOffer, now: int) -> None:
@@ -77,8 +81,8 @@ def _check_bounds(offer: RentalOffer, now: int) -> None:
             raise VerificationError(f"the offer's {name.replace('_', ' ')} is out of the escrow's bounds")
     if not is_on_curve((terms.key_x, terms.key_y)):
         raise VerificationError("the offer's access key is not on the curve")
-    if terms.terms != offer.document.hash:
-        raise VerificationError("the offer's document is not the one that its terms name")
+    if terms.terms != terms_hash(offer.document.hash, offer.agreement):
+        raise VerificationError("the offer's document or agreement is not the one that its terms name")
     if keccak256(offer.signer) != terms.signer_hash:
         raise VerificationError("the offer's signer is not the one that its terms pin")
     try:
@@ -131,14 +135,23 @@ def _check_signature(clerk: Clerk, offer: RentalOffer) -> None:
         raise VerificationError(f"{owner} did not sign this offer")
 
 
-def _check_device(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> bool:
-    """Check that the pinned signer is the device's; returns whether the registry knows the device."""
-    terms = offer.terms
-    record = Devices(clerk.chain).get(terms.device)
+def _check_agreement(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> None:
+    """Check that an agreement stands where, and only where, the suite's rule arbiter rules, and that it is fair."""
+    agreement, addresses = offer.agreement, clerk.chain.addresses
+    if (agreement is None) == (offer.terms.arbiter == addresses.rule_arbiter):
+        raise VerificationError("the suite's rule arbiter and an agreement on readings come together or not at all")
+    if agreement is not None:
+        check_agreement(agreement, rule=addresses.signed_reading_rule, start=offer.terms.start)
+        _check_device(clerk, agreement.device, Bytes32(keccak256(agreement.signer)), policy)
+
+
+def _check_device(clerk: Clerk, device: DeviceId, signer_hash: Bytes32, policy: RenterPolicy) -> bool:
+    """Check that a pinned signer is the device's; returns whether the registry knows the device."""
+    record = Devices(clerk.chain).get(device)
     if record.is_revoked:
-        raise VerificationError(f"the device {terms.device} was revoked")
-    if record.key != terms.signer_hash:
-        raise VerificationError(f"the offer's signer is not the present signer of the device {terms.device}")
+        raise VerificationError(f"the device {device} was revoked")
+    if record.key != signer_hash:
+        raise VerificationError(f"the offer's signer is not the present signer of the device {device}")
     if not record.is_registered and not policy.allow_unregistered:
-        raise InputError(f"the device {terms.device} is not registered", hint="allow it only if you know the device")
+        raise InputError(f"the device {device} is not registered", hint="allow it only if you know the device")
     return record.is_registered

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyiot_evm.contracts.deposit_escrow import Terms
 from pyiot_evm.device.schema import canonical_json
 from pyiot_evm.device.signers import check_signer
+from pyiot_evm.escrow.agreements import ReadingAgreement, terms_hash
 from pyiot_evm.escrow.offers import RentalDocument, RentalOffer, terms_id_of
 from pyiot_evm.escrow.records import OfferRecord, OfferState, Role
 from pyiot_evm.exceptions import InputError
@@ -56,7 +57,7 @@ class RentalAsk:
         claim_window: Seconds to claim after the check-out.
         reply_window: Seconds to answer a claim.
         ruling_window: Seconds to rule.
-        agreement: What an arbiter's contract wants in the terms in place of the document's hash.
+        agreement: What readings must show for the owner to win a dispute; then the suite's ``RuleArbiter`` rules.
     """
 
     document: RentalDocument
@@ -71,7 +72,7 @@ class RentalAsk:
     claim_window: int = _DAY
     reply_window: int = 2 * _DAY
     ruling_window: int = 7 * _DAY
-    agreement: Bytes32 | None = None
+    agreement: ReadingAgreement | None = None
 
     def check(self, *, now: int) -> None:
         """Check the bounds that the contract has.
@@ -91,6 +92,8 @@ class RentalAsk:
         for name in ("fee", "rate", "meter_cap", "deposit"):
             if not 0 <= getattr(self, name) < _MAX_AMOUNT:
                 raise InputError(f"the {name.replace('_', ' ')} does not fit: {getattr(self, name)}")
+        if self.agreement is not None and any(self.arbiter):
+            raise InputError("readings are ruled on by the suite's RuleArbiter: name no other arbiter")
         if self.meter_cap and not self.rate:
             raise InputError("a meter cap without a rate would never be charged", hint="give a rate, or no cap")
 
@@ -183,7 +186,10 @@ class Offering:
     def _draft(
         self, ask: RentalAsk, *, token: Address, device: DeviceId, signer: bytes, salt: int, block: int
     ) -> RentalOffer:
-        clerk = self._clerk
+        clerk, addresses = self._clerk, self._clerk.chain.addresses
+        agreement = None
+        if ask.agreement is not None:
+            agreement = ask.agreement.bind(rule=addresses.signed_reading_rule, start=ask.start, end=ask.end)
         blank = Terms(
             owner=clerk.address,
             token=token,
@@ -193,7 +199,7 @@ class Offering:
             deposit=ask.deposit,
             device=device,
             signer_hash=Bytes32(keccak256(signer)),
-            arbiter=ask.arbiter,
+            arbiter=ask.arbiter if agreement is None else addresses.rule_arbiter,
             key_x=0,
             key_y=0,
             start=ask.start,
@@ -202,7 +208,7 @@ class Offering:
             claim_window=ask.claim_window,
             reply_window=ask.reply_window,
             ruling_window=ask.ruling_window,
-            terms=ask.agreement or ask.document.hash,
+            terms=terms_hash(ask.document.hash, agreement),
             salt=salt,
         )
         x, y = access_key(clerk, blank).point
@@ -213,6 +219,7 @@ class Offering:
             terms=replace(blank, key_x=x, key_y=y),
             signer=signer,
             document=ask.document,
+            agreement=agreement,
         )
 
 

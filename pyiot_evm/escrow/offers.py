@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from pyiot_evm.contracts.deposit_escrow import Terms
 from pyiot_evm.device import rental_messages
 from pyiot_evm.device.schema import canonical_json
+from pyiot_evm.escrow.agreements import agreement_fields, read_agreement
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.atomic import atomic_file
@@ -31,6 +32,7 @@ from pyiot_evm.market.metadata import strict_json
 from pyiot_evm.types import Address, Bytes32, DeviceId, TermsId
 
 if TYPE_CHECKING:
+    from pyiot_evm.contracts.rule_arbiter import Agreement
     from pyiot_evm.device.rental_messages import RentalMessages
 
 __all__ = ["CHECK_OUT_GRACE", "RentalDocument", "RentalOffer", "Terms", "terms_id_of"]
@@ -44,7 +46,7 @@ TERMS_FIELDS: Final = tuple(
     )
 )
 _FORMAT: Final = "pyiot rental offer"
-_KEYS: Final = {"format", "chainId", "escrow", "block", "terms", "signer", "document", "signature"}
+_KEYS: Final = {"format", "chainId", "escrow", "block", "terms", "signer", "document", "agreement", "signature"}
 _MAX_BYTES: Final = 64 * 1024
 _MAX_SIGNATURE: Final = 4096
 _LENGTHS: Final = {"title": 200, "place": 200, "rules": 8192, "unit": 32, "arbitration": 4096}
@@ -116,6 +118,7 @@ class RentalOffer:
         terms: The contract's terms.
         signer: The device's signer bytes, whose hash the terms pin.
         document: What it is, for people.
+        agreement: What readings must show, where the arbiter is the suite's ``RuleArbiter``.
         signature: The owner's, over the terms id; empty in a draft.
     """
 
@@ -125,6 +128,7 @@ class RentalOffer:
     terms: Terms
     signer: bytes
     document: RentalDocument
+    agreement: Agreement | None = None
     signature: bytes = b""
 
     @property
@@ -166,6 +170,7 @@ class RentalOffer:
             "terms": write_fields(self.terms, TERMS_FIELDS),
             "signer": hex_text(self.signer),
             "document": self.document.fields(),
+            "agreement": None if self.agreement is None else agreement_fields(self.agreement),
             "signature": hex_text(self.signature),
         }
         return json.dumps(document, indent=1)
@@ -194,6 +199,7 @@ class RentalOffer:
             terms=Terms(**fields | {"device": DeviceId(fields["device"])}),
             signer=read_hex(document["signer"]),
             document=RentalDocument.of(document["document"]),
+            agreement=None if document["agreement"] is None else read_agreement(document["agreement"]),
             signature=signature,
         )
 

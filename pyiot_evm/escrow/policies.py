@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from pyiot_evm.types import Address, Bytes32
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyiot_evm.device.reading import Reading
     from pyiot_evm.escrow.views import RentalView
 
 __all__ = ["ArbiterPolicy", "Claim", "OwnerPolicy", "RenterPolicy"]
@@ -37,6 +40,7 @@ class Claim:
 Judge = Callable[["RentalView"], Claim | None]
 Reply = Callable[["RentalView"], bool | None]
 Ruling = Callable[["RentalView"], int | None]
+Evidence = Callable[["RentalView"], "Iterable[Reading] | None"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,8 @@ class OwnerPolicy:
         hand_over_margin: Seconds before the deadline after which the loop no longer hands over.
         waive: Whether the deposit goes back as soon as the device has checked out, where ``claim`` says nothing.
         claim: Asked once a rental is checked out, until it answers: what to claim; ``None`` for not yet.
+        evidence: Asked for each disputed rental with an agreement on readings: the device's readings, of which those
+            that show what was agreed are submitted; ``None`` for not yet.
         withdraw: Whether to take out what was earned.
         poll: Seconds between two looks at the chain.
     """
@@ -57,6 +63,7 @@ class OwnerPolicy:
     hand_over_margin: int = 120
     waive: bool = False
     claim: Judge | None = None
+    evidence: Evidence | None = None
     withdraw: bool = False
     poll: float = 1.0
 

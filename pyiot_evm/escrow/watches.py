@@ -9,7 +9,7 @@ active          shows the check-out, if it holds it      takes the key; shows ch
 checked-in      the same; after the deadline: the fee    shows the check-out; after the deadline: cap
 checked-out     claims, or waives, by its policy         after the deadline: takes the deposit
 claimed         after the deadline: takes the claim      accepts or rejects, by its policy
-disputed                                                 after the deadline: takes the deposit           rules
+disputed        shows readings; enforces a court's word  enforces; after the deadline: takes the claim   rules
 ==============  =======================================  ==============================================  ==============
 
 Example:
@@ -24,6 +24,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from pyiot_evm.escrow.records import Role, State
+from pyiot_evm.escrow.rulings import Rulings
 from pyiot_evm.escrow.serving import RentalAction, Step
 from pyiot_evm.escrow.views import view
 from pyiot_evm.exceptions import InputError
@@ -77,6 +78,8 @@ class OwnerWatch:
             return _closing(self.clerk, record)
         if record.state is State.CHECKED_OUT and not is_over:
             return self._claim(record)
+        if record.state is State.DISPUTED and not is_over:
+            return self._prove(record) or enforced(self.clerk, record)
         return _closing(self.clerk, record) if record.state is State.CLAIMED and is_over else None
 
     def finish(self) -> list[RentalAction]:
@@ -110,6 +113,13 @@ class OwnerWatch:
             return Step("waive", "waived", self._owner.waive_call(record))
         return None
 
+    def _prove(self, record: RentalRecord) -> Step | None:
+        if self._policy.evidence is None or record.offer.agreement is None:
+            return None
+        readings = self._policy.evidence(view(self.clerk, record))
+        call = None if readings is None else Rulings(self.clerk).readings_call(record, readings)
+        return None if call is None else Step("rule", "ruled", call)
+
 
 class RenterWatch:
     """The renter's rules.
@@ -139,6 +149,8 @@ class RenterWatch:
             return None if record.state is State.CLAIMED else _closing(self.clerk, record)
         if record.state in (State.ACTIVE, State.CHECKED_IN):
             return shown(self.clerk, record, now, check_in=self._policy.check_in)
+        if record.state is State.DISPUTED:
+            return enforced(self.clerk, record)
         return self._answer(record, now) if record.state is State.CLAIMED else None
 
     def finish(self) -> list[RentalAction]:
@@ -205,6 +217,12 @@ def shown(clerk: Clerk, record: RentalRecord, now: int, *, check_in: bool) -> St
         return None
     said = clerk.journal.statement(record.terms_id, "check-in")
     return None if said is None else Step("check-in", "checked-in", clerk.statement_call(record, said))
+
+
+def enforced(clerk: Clerk, record: RentalRecord) -> Step | None:
+    """Return the step that carries a court's ruling to the escrow, where a court has ruled."""
+    call = Rulings(clerk).enforce_call(record)
+    return None if call is None else Step("enforce", "ruled", call)
 
 
 def withdrawn(clerk: Clerk, role: Role) -> list[RentalAction]:

@@ -1,0 +1,151 @@
+"""Rulings by contracts: by readings, and by an outside court (ERC-792).
+
+Owner and renter may both bring a dispute before them, and carry a ruling to the escrow: neither has to wait for the
+other, and neither for a person.
+
+Example:
+    >>> from pyiot_evm.escrow.rulings import Rulings
+    >>> Rulings.__name__
+    'Rulings'
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyiot_evm.chain.abi import encode
+from pyiot_evm.chain.artifacts import load_artifact
+from pyiot_evm.chain.deployment import deploy_once
+from pyiot_evm.contracts.court_arbiter import CourtArbiter
+from pyiot_evm.contracts.rule_arbiter import RuleArbiter
+from pyiot_evm.escrow.agreements import find_evidence
+from pyiot_evm.escrow.owner import require_state
+from pyiot_evm.escrow.records import State
+from pyiot_evm.exceptions import ConsistencyError, ContractError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pyiot_evm.chain.calls import Call
+    from pyiot_evm.contracts.rule_arbiter import Agreement
+    from pyiot_evm.device.reading import Reading
+    from pyiot_evm.escrow.clerk import Clerk
+    from pyiot_evm.escrow.records import RentalRecord
+    from pyiot_evm.sending import TransactionRecord
+    from pyiot_evm.types import Address
+
+__all__ = ["Rulings", "deploy_court_arbiter"]
+
+
+class Rulings:
+    """Disputes of one account's rentals before contracts.
+
+    Args:
+        clerk: Whose.
+    """
+
+    def __init__(self, clerk: Clerk) -> None:
+        self._clerk = clerk
+
+    # By readings
+
+    def by_readings(self, record: RentalRecord, readings: Iterable[Reading]) -> RentalRecord:
+        """Submit the readings that show what was agreed; the suite's rule arbiter rules at once.
+
+        Args:
+            record: A disputed rental.
+            readings: The device's, in its own order, e.g. its ``ReadingJournal``.
+
+        Raises:
+            InputError: It is not disputed, has no agreement, or no readings show what was agreed.
+        """
+        require_state(record, State.DISPUTED)
+        call = self.readings_call(record, readings)
+        if call is None:
+            raise InputError(f"no readings show what was agreed for rental {record.rental_id}")
+        return self._clerk.act(record, "rule", call)
+
+    def readings_call(self, record: RentalRecord, readings: Iterable[Reading]) -> Call[None] | None:
+        """Return the call that submits the readings which show what was agreed, or ``None`` where none do."""
+        clerk, agreement = self._clerk, self.agreement(record)
+        times = clerk.chain.call(clerk.contract.times_of(record.rental_id))
+        leaves = find_evidence(agreement, readings, came=times.checked_in_at, left=times.checked_out_at or None)
+        if not leaves:
+            return None
+        arbiter = RuleArbiter(record.offer.terms.arbiter)
+        return arbiter.rule(clerk.struct(record), record.offer.document.hash, agreement, leaves)
+
+    def agreement(self, record: RentalRecord) -> Agreement:
+        """Return what owner and renter agreed on.
+
+        Raises:
+            InputError: Nothing.
+        """
+        if record.offer.agreement is None:
+            raise InputError(f"rental {record.rental_id} has no agreement on readings")
+        return record.offer.agreement
+
+    # By a court
+
+    def court_of(self, record: RentalRecord) -> CourtArbiter | None:
+        """Return the court's adapter, where the arbiter is one of this escrow."""
+        arbiter = CourtArbiter(record.offer.terms.arbiter)
+        if not self._clerk.chain.code_at(arbiter.address):
+            return None
+        try:
+            escrow, _ = self._clerk.chain.call_many([arbiter.escrow(), arbiter.arbitrator()])
+        except (ContractError, ConsistencyError):
+            return None
+        return arbiter if escrow == self._clerk.contract.address else None
+
+    def bring(self, record: RentalRecord) -> TransactionRecord:
+        """Take a disputed rental to the court, and pay the court's fee in ether.
+
+        Raises:
+            InputError: It is not disputed, or its arbiter is no court.
+        """
+        require_state(record, State.DISPUTED)
+        court = self._court(record)
+        cost = self._clerk.chain.call(court.cost())
+        return self._clerk.send_once(record.rental_id, "bring", court.bring(self._clerk.struct(record), value=cost))
+
+    def enforce(self, record: RentalRecord) -> RentalRecord:
+        """Carry the court's ruling to the escrow.
+
+        Raises:
+            InputError: It is not disputed, or its arbiter is no court.
+            RentalNotRuled: The court has not ruled yet.
+        """
+        require_state(record, State.DISPUTED)
+        return self._clerk.act(record, "enforce", self._court(record).enforce(self._clerk.struct(record)))
+
+    def enforce_call(self, record: RentalRecord) -> Call[None] | None:
+        """Return the call that carries the court's ruling to the escrow, where there is one."""
+        court, chain = self.court_of(record), self._clerk.chain
+        if court is None:
+            return None
+        case = chain.call(court.dispute_of(record.rental_id))
+        if not case.is_brought or not chain.call(court.ruling_of(case.dispute_id)).is_ruled:
+            return None
+        return court.enforce(self._clerk.struct(record))
+
+    def _court(self, record: RentalRecord) -> CourtArbiter:
+        court = self.court_of(record)
+        if court is None:
+            raise InputError(f"the arbiter {record.offer.terms.arbiter} is no court's adapter for this escrow")
+        return court
+
+
+def deploy_court_arbiter(clerk: Clerk, court: Address, *, extra_data: bytes = b"") -> Address:
+    """Deploy the adapter of a court of ERC-792 for this escrow, where it is missing; it is the arbiter of the terms.
+
+    Args:
+        clerk: Who pays for it; the account gets no rights by that.
+        court: The court.
+        extra_data: How the court is to sit, in its own encoding.
+
+    Returns:
+        The adapter's address, the same for everybody.
+    """
+    arguments = encode(["address", "address", "bytes"], [clerk.contract.address, court, extra_data])
+    return deploy_once(clerk.account, "CourtArbiter", load_artifact("CourtArbiter").bytecode + arguments)

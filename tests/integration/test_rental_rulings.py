@@ -1,0 +1,209 @@
+"""Rulings by contracts: by a device's readings, and by an outside court through its adapter."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pyiot_evm.chain.abi import encode, selector
+from pyiot_evm.chain.calls import Call
+from pyiot_evm.chain.contract_errors import RentalNotRuled
+from pyiot_evm.chain.deployment import deploy_once
+from pyiot_evm.device import Field, LocalSigner, Schema
+from pyiot_evm.device.reading import Reading
+from pyiot_evm.device.rental_messages import CheckOut
+from pyiot_evm.escrow.agreements import ReadingAgreement, find_evidence
+from pyiot_evm.escrow.offers import RentalOffer
+from pyiot_evm.escrow.policies import Claim, OwnerPolicy, RenterPolicy
+from pyiot_evm.escrow.records import State
+from pyiot_evm.escrow.rulings import deploy_court_arbiter
+from pyiot_evm.exceptions import InputError, VerificationError
+from pyiot_evm.types import ZERO_ADDRESS
+
+ROOT = Path(__file__).resolve().parents[2]
+COURT = ROOT / ".build" / "artifacts" / "SmallCourt.json"
+SCHEMA = Schema((Field("temperature", unit="Cel", scale=2), Field("humidity", unit="%RH", scale=1)))
+AWARD, CLAIM = 2_000_000, 3_000_000
+
+
+class Fridge:
+    """The owner's device, which also measures: what it signs, a test decides."""
+
+    def __init__(self, house):
+        self.house, self.name = house, house.owner.name
+        self.readings = []
+        self.device, self.signer_bytes = house.owner._own_device()
+
+    def agreement(self, **changes):
+        return ReadingAgreement(
+            SCHEMA, {"temperature": (2, 8)}, self.device, self.signer_bytes, count=3, span=1200, award=AWARD, **changes
+        )
+
+    def measure(self, start, *values, step=600, signer=None):
+        with self.house.chain.home.keyring.device(self.name) as key:
+            for place, value in enumerate(values):
+                self.readings.append(
+                    Reading.sign(
+                        signer or key,
+                        seq=len(self.readings),
+                        time=(start + step * place) * 1000,
+                        schema=SCHEMA.hash,
+                        device=self.device,
+                        prev=self.readings[-1].digest if self.readings else bytes(32),
+                        values=SCHEMA.fix([value, 50]),
+                    )
+                )
+
+
+@pytest.fixture
+def fridge(house):
+    return Fridge(house)
+
+
+def disputed(house, **changes):
+    """A rental whose renter rejects what the owner claims."""
+    rental = house.active(**changes)
+    left = rental.offer.terms.end - 1
+    out = house.renter.rentals.show_statement(house.say(CheckOut(rental.terms_id, left)))
+    house.owner.rentals.claim(out.id, CLAIM)
+    return house.renter.rentals.reject(out.id)
+
+
+def test_rule_by_readings__when_it_was_too_warm_for_long_enough__gives_the_owner_the_award(house, fridge):
+    rental = disputed(house, agreement=fridge.agreement(), arbiter=ZERO_ADDRESS)
+    start = rental.offer.terms.start
+    fridge.measure(start, 5, 9, 5, 8.01, 12, 1.99, 8)
+    house.owner.rentals.owning = OwnerPolicy(evidence=lambda _: fridge.readings)
+
+    assert house.step(house.owner) == ["ruled"]
+
+    ending = house.renter.rentals.ending(rental.id)
+    assert (ending.how, ending.to_owner) == ("ruled", house.FEE + AWARD)
+    assert ending.to_renter == house.PRICE - house.FEE - AWARD
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(5, 5, 5, 5), (9, 9, 5, 9, 9), (9, 9)],
+    ids=["fine", "interrupted", "too few"],
+)
+def test_rule_by_readings__when_nothing_shows_it__sends_nothing(house, fridge, values):
+    rental = disputed(house, agreement=fridge.agreement(), arbiter=ZERO_ADDRESS)
+    fridge.measure(rental.offer.terms.start, *values)
+    with pytest.raises(InputError, match="no readings show"):
+        house.owner.rentals.rule_by_readings(rental.id, fridge.readings)
+    house.owner.rentals.owning = OwnerPolicy(evidence=lambda _: fridge.readings)
+    assert house.step(house.owner) == []
+
+
+def test_find_evidence__when_readings_are_foreign_forged_or_out_of_time__counts_none_of_them(house, fridge):
+    agreement = fridge.agreement().bind(
+        rule=house.chain.addresses.signed_reading_rule, start=1_800_000_000, end=1_800_003_600
+    )
+    fridge.measure(1_800_000_000, 9, 9, 9, 9)
+    good = fridge.readings
+    assert len(find_evidence(agreement, good)) == 3
+    assert find_evidence(agreement, good, came=1_800_000_001) == tuple(reading.leaf() for reading in good[1:])
+    assert find_evidence(agreement, good, came=1_800_000_601) == ()
+    assert find_evidence(agreement, good, left=1_800_001_199) == ()
+    assert find_evidence(replace(agreement, from_=1_800_001_000_000), good) == ()
+    assert find_evidence(replace(agreement, span=1_900_000), good) == ()
+    assert find_evidence(agreement, [good[0], good[2], good[3]]) == ()
+    assert find_evidence(agreement, [replace(r, signature=bytes(64)) for r in good]) == ()
+    fridge.readings = []
+    fridge.measure(1_800_000_000, 9, 9, 9, signer=LocalSigner.create("p256"))
+    assert find_evidence(agreement, fridge.readings) == ()
+
+
+def resigned(house, offer, agreement):
+    changed = replace(offer, agreement=agreement)
+    from pyiot_evm.escrow.agreements import terms_hash
+
+    changed = replace(changed, terms=replace(offer.terms, terms=terms_hash(offer.document.hash, agreement)))
+    return replace(changed, signature=house.owner.rentals.clerk.signer.sign_digest(changed.id))
+
+
+def test_open__when_the_agreement_is_a_trap__pays_nothing(house, fridge):
+    offer = house.offer(agreement=fridge.agreement(), arbiter=ZERO_ADDRESS)
+    assert RentalOffer.decode(offer.encode()) == offer
+    fair = offer.agreement
+    trap = ReadingAgreement(SCHEMA, {"temperature": (2, 8)}, fridge.device, LocalSigner.create().signer_bytes, 3, 0, 1)
+    traps = {
+        "not one that is known": replace(fair, rule=house.renter.address),
+        "within the limits": replace(fair, device=type(fair.device)(b"\x01" * 32)),
+        "before the rental": replace(fair, from_=fair.from_ - 1),
+        "cannot be read": replace(fair, params=b"\x01"),
+        "present signer": trap.bind(rule=fair.rule, start=offer.terms.start, end=offer.terms.end),
+    }
+    for says, agreement in traps.items():
+        with pytest.raises(VerificationError, match=says):
+            house.renter.rentals.open(resigned(house, offer, agreement))
+    with pytest.raises(VerificationError, match="together or not at all"):
+        house.renter.rentals.open(resigned(house, offer, None))
+    with pytest.raises(VerificationError, match="terms name"):
+        house.renter.rentals.open(replace(offer, agreement=replace(fair, award=0)))
+    assert house.renter.balance() == 1000
+    assert house.renter.rentals.open(offer).state is State.OPENED
+
+
+def test_offer__when_an_agreement_and_an_arbiter_are_named__is_refused(house, fridge):
+    with pytest.raises(InputError, match="name no other"):
+        house.offer(agreement=fridge.agreement())
+    with pytest.raises(InputError, match="no field"):
+        house.offer(agreement=replace(fridge.agreement(), limits={"noise": (0, 1)}), arbiter=ZERO_ADDRESS)
+
+
+# --- a court ---
+
+
+class Court:
+    """The small court of ERC-792 whose juror is the house's arbiter."""
+
+    FEE = 12_345
+
+    def __init__(self, house):
+        if not COURT.exists():
+            subprocess.run([sys.executable, ROOT / "scripts" / "tools" / "compile_contracts.py", "--all"], check=True)
+        self.juror = house.arbiter.rentals.clerk.account
+        arguments = encode(["address", "uint256"], [self.juror.address, self.FEE])
+        code = bytes.fromhex(json.loads(COURT.read_text())["bytecode"].removeprefix("0x"))
+        self.address = deploy_once(self.juror, "SmallCourt", code + arguments)
+
+    def give(self, dispute, ruling):
+        data = selector("giveRuling(uint256,uint256)") + encode(["uint256", "uint256"], [dispute, ruling])
+        self.juror.transact(Call(self.address, data, "giveRuling(uint256,uint256)", bytes))
+
+
+@pytest.mark.parametrize(("ruling", "award"), [(1, CLAIM), (2, 0), (0, 0)])
+def test_court__when_it_has_ruled__the_loop_of_either_party_carries_it_to_the_escrow(house, ruling, award):
+    court = Court(house)
+    adapter = deploy_court_arbiter(house.owner.rentals.clerk, court.address)
+    assert deploy_court_arbiter(house.renter.rentals.clerk, court.address) == adapter
+    rental = disputed(house, arbiter=adapter)
+    before = house.chain.balance(court.address)
+
+    house.renter.rentals.bring(rental.id)
+    assert house.chain.balance(court.address) - before == court.FEE
+    with pytest.raises(RentalNotRuled):
+        house.renter.rentals.enforce(rental.id)
+    assert house.step(house.renter) == house.step(house.owner) == []
+    from pyiot_evm.contracts.court_arbiter import CourtArbiter
+
+    case = house.chain.call(CourtArbiter(adapter).dispute_of(rental.id))
+    court.give(case.dispute_id, ruling)
+    assert house.step(house.owner if ruling == 1 else house.renter) == ["ruled"]
+    assert house.renter.rentals.ending(rental.id).to_owner == house.FEE + award
+
+
+def test_bring__when_the_arbiter_is_a_person__is_refused(house):
+    rental = disputed(house)
+    with pytest.raises(InputError, match="no court's adapter"):
+        house.renter.rentals.bring(rental.id)
+    with pytest.raises(InputError, match="no agreement"):
+        house.owner.rentals.rule_by_readings(rental.id, [])
+    house.owner.rentals.owning = OwnerPolicy(evidence=lambda _: [], claim=lambda _: Claim(1))
+    house.renter.rentals.renting = RenterPolicy()
+    assert house.step(house.owner) == house.step(house.renter) == []
