@@ -30,9 +30,8 @@ library RentalMessages {
     function typed(address escrow, bytes32 structHash) internal view returns (bytes32) {
         bytes32 typeHash =
             keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-        bytes32 domain = keccak256(
-            abi.encode(typeHash, keccak256("pyiot DepositEscrow"), keccak256("1"), block.chainid, escrow)
-        );
+        bytes32 domain =
+            keccak256(abi.encode(typeHash, keccak256("pyiot DepositEscrow"), keccak256("1"), block.chainid, escrow));
         return keccak256(abi.encodePacked(hex"1901", domain, structHash));
     }
 
@@ -373,8 +372,6 @@ abstract contract DepositEscrowKit is TestBase {
         returns (bytes memory)
     {
         (IDepositEscrow.RentalState state,,,) = escrow.rentalOf(idOf(rental));
-        return abi.encodeWithSelector(
-            IDepositEscrow.RentalStateInvalid.selector, idOf(rental), state, required
-        );
+        return abi.encodeWithSelector(IDepositEscrow.RentalStateInvalid.selector, idOf(rental), state, required);
     }
 }
