@@ -49,6 +49,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
     DevDollar[TOKENS] private _tokens;
     Offer[] private _offers;
     Model[] private _models;
+    Model private _none;
     uint256 private _salts;
     uint256 private _keyX;
     uint256 private _keyY;
@@ -471,6 +472,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
     /// @dev Seven times in eight a rental in one of `states` whose deadline has not come; none where there is none.
     function _pick(uint256 which, uint256 states, uint256 how) private view returns (Model storage made, bool found) {
         uint256 total = _models.length;
+        made = _none;
         for (uint256 i = 0; i < total; ++i) {
             made = _models[(which % total + i) % total];
             if (how & 0x7 == 0) return (made, true);
