@@ -1,7 +1,8 @@
 """Rulings without a person: an agreement of owner and renter on what a device's readings must show.
 
 "Above 8 °C for an hour" is an agreement: so many readings in a row, signed by that device, each outside of these
-bounds, so far apart. The terms bind it, the suite's ``RuleArbiter`` rules by it, and whoever holds the readings submits them.
+bounds, so far apart. The terms bind it, the suite's ``RuleArbiter`` rules by it, and anybody with the readings submits
+them.
 
 Example:
     >>> from pyiot_evm.device import Field, LocalSigner, Schema
