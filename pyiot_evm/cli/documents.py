@@ -6,6 +6,7 @@ address too, because anyone can call a token DUSD.
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -245,8 +246,12 @@ def check_out(out: Path) -> None:
     """Check, before anything is paid, that a file can be written there.
 
     Raises:
-        InputError: Its folder does not exist.
+        InputError: Its folder does not exist, it is a folder itself, or it may not be written.
     """
     folder = out.expanduser().parent
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}", hint="make it, or write elsewhere")
+    if out.expanduser().is_dir():
+        raise InputError(f"{out} is a folder", hint="name a file in it")
+    if not os.access(out.expanduser() if out.expanduser().exists() else folder, os.W_OK):
+        raise InputError(f"{out} may not be written", hint="write elsewhere")

@@ -1,11 +1,13 @@
 """Channels, vouchers and budgets: the commands of ``pyiot pay`` but the vault's."""
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pyiot_evm.cli import pay_options as shared
+from pyiot_evm.cli.documents import check_out
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
 from pyiot_evm.cli.pay_options import Amount, ChannelRef, Payee, budgets, nouns
 from pyiot_evm.cli.session import Session
@@ -49,6 +51,8 @@ def send(
     Example:
         pyiot pay send sensor 0.001 --as buyer --out voucher.json
     """
+    if out is not None:
+        check_out(out)
     payments = shared.payments_of(session, name)
     units = session.chain.token_info().to_units(amount)
     sent = payments.pay(shared.payee_address(session, payee), units, key=key)
@@ -154,12 +158,15 @@ def get(
     """Get a URL, and pay for it what its server asks, up to --max and inside NAME's budget.
 
     After a crash the same command sends the same payment again, which is charged once. With --key its answer is kept.
+    It ends with 1 where the server's answer is an error; that is free.
 
     Example:
         pyiot pay get http://127.0.0.1:8402/v1/devices --as buyer --max 0.01
     """
     from pyiot_evm.payment.http_client import HttpPayer  # noqa: PLC0415 - not for `--help`
 
+    if out is not None:
+        check_out(out)
     payer = HttpPayer(shared.payments_of(session, name), scheme=scheme)
     bought = payer.get(url, most=session.chain.token_info().to_units(most), key=key)
     text = bought.body.decode(errors="replace")
@@ -168,6 +175,8 @@ def get(
     document = {"status": bought.status, "paid": shared.money(session, bought.paid), "body": text}
     session.output.say(f"paid {document['paid']}, status {bought.status}")
     session.output.show(document, *([f"written to {out}"] if out else text.splitlines()))
+    if bought.status >= HTTPStatus.BAD_REQUEST:
+        raise typer.Exit(1)
 
 
 @command(budgets, "set", CHAIN, TOKEN, KEYS)

@@ -98,11 +98,19 @@ class Budgets:
     Args:
         store: Where they are kept.
         clock: Unix seconds.
+        money: Writes base units of a token for people.
     """
 
-    def __init__(self, store: PaymentStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: PaymentStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        money: Callable[[Address, int], str] = lambda _token, units: f"{units} base units",
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._money = money
 
     def set(self, payer: Address, token: Address, budget: Budget | None) -> None:
         """Set a payer's budget in a token; ``None`` takes it away. What was spent stays counted."""
@@ -149,9 +157,9 @@ class Budgets:
         )
         for what, limit, before in limits:
             if limit is not None and before + amount > limit:
+                allowed, gone, asked = (self._money(token, units) for units in (limit, before, amount))
                 raise BudgetError(
-                    f"the budget allows {limit} base units for {what}: {before} are spent, {amount} more are asked",
-                    hint=_HINT,
+                    f"the budget allows {allowed} for {what}: {gone} are spent, {asked} more are asked", hint=_HINT
                 )
 
     def check_each(self, payer: Address, token: Address, price: int) -> None:
@@ -162,9 +170,8 @@ class Budgets:
         """
         budget = self.get(payer, token)
         if budget is not None and budget.each_payment is not None and price > budget.each_payment:
-            raise BudgetError(
-                f"the budget allows {budget.each_payment} base units for a payment: {price} are asked", hint=_HINT
-            )
+            allowed, asked = self._money(token, budget.each_payment), self._money(token, price)
+            raise BudgetError(f"the budget allows {allowed} for a payment: {asked} are asked", hint=_HINT)
 
     def spend(self, database: sqlite3.Connection, payer: Address, token: Address, payee: Address, amount: int) -> int:
         """Check and count a payment inside the transaction that writes it down.

@@ -13,7 +13,7 @@ Example:
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pyiot_evm.exceptions import ConfigurationError
@@ -24,6 +24,7 @@ from pyiot_evm.payment.payer import Payer, PayerPolicy, SentPayment
 from pyiot_evm.payment.payer_book import PayerBook
 from pyiot_evm.payment.places import Place, additions_place, scheme_place
 from pyiot_evm.payment.store import PaymentStore
+from pyiot_evm.payment.tokens import money_text
 from pyiot_evm.payment.vault import Vault
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Payments:
     @cached_property
     def budgets(self) -> Budgets:
         """The network's budgets."""
-        return Budgets(self.store)
+        return Budgets(self.store, money=partial(money_text, self.chain))
 
     @cached_property
     def additions(self) -> Place:

@@ -247,9 +247,11 @@ class HttpPayer:
         except requests.Timeout as error:
             raise TransportError(f"{url} did not answer within {self._timeout:.0f} s") from error
         except requests.ConnectionError as error:
-            reached = "NewConnectionError" not in str(error)
+            reached = not any(name in str(error) for name in ("NewConnectionError", "NameResolutionError"))
             message = f"the connection to {url} broke before it answered" if reached else f"nothing answers at {url}"
             raise TransportError(message) from error
+        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
+            raise InputError(f"not an address of a server: {url!r}") from error
         except requests.RequestException as error:
             raise TransportError(f"the answer of {url} cannot be read: {error}") from error
 

@@ -129,7 +129,13 @@ class Payer:
         return self.deposit(channel, amount)
 
     def channel_to(self, payee: Address, token: Address) -> PayerChannel:
-        """Return the channel to a payee; it is written down, and holds nothing, where there was none."""
+        """Return the channel to a payee; it is written down, and holds nothing, where there was none.
+
+        Raises:
+            InputError: The payee is this account.
+        """
+        if payee == self.account.address:
+            raise InputError(f"{payee} would pay itself")
         known = self.book.open_channel(payee, token, self.contract.address)
         if known is not None:
             return known

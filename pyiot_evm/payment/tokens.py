@@ -1,4 +1,4 @@
-"""What a token must know to be paid by signature: ERC-3009's `receiveWithAuthorization`."""
+"""What a token must know to be paid by signature (ERC-3009's `receiveWithAuthorization`), and its money in words."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pyiot_evm.chain.abi import decode, encode, selector
 from pyiot_evm.chain.calls import Call
 from pyiot_evm.device.typed import address_word, domain_separator, struct_hash, type_hash, typed_digest, word
-from pyiot_evm.exceptions import ConsistencyError, ContractError, InputError
+from pyiot_evm.exceptions import ConsistencyError, ContractError, InputError, PyIotEvmError
 from pyiot_evm.types import Address, Bytes32
 
 if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
     from pyiot_evm.device import Signer
 
-__all__ = ["TokenDomain", "is_authorization_used", "sign_receive", "token_domain"]
+__all__ = ["TokenDomain", "is_authorization_used", "money_text", "sign_receive", "token_domain"]
 
 _RECEIVE: Final = type_hash(
     "ReceiveWithAuthorization(address from,address to,uint256 value,"
@@ -64,6 +64,15 @@ def token_domain(chain: Chain, token: Address) -> TokenDomain:
     if expected != separator:
         raise _unable(token)
     return TokenDomain(token, name, version, expected)
+
+
+def money_text(chain: Chain, token: Address, units: int) -> str:
+    """Write base units as whole tokens with their symbol, or as what they are where the token does not answer."""
+    try:
+        info = chain.token_info(token)
+    except PyIotEvmError:
+        return f"{units} base units"
+    return f"{info.from_units(units):f} {info.symbol}"
 
 
 def sign_receive(

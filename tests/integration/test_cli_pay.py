@@ -119,6 +119,9 @@ def test_get__when_a_gateway_serves__buys_readings_inside_the_budget(shell, sche
             assert (bought["status"], bought["paid"]) == (200, "0.001 DUSD")
             assert len(json.loads(bought["body"])["readings"]) == 10
         assert shell.json("pay", "get", wanted, *options, code=2)["error"]["code"] == "budget"
+        missing = shell.json("pay", "get", f"{url}/nothing", *options, code=1)
+        assert (missing["status"], missing["paid"]) == (404, "0.00 DUSD")
+        shell.json("pay", "get", wanted, *options, "--out", "no/such/folder.json", code=2)
         dear = shell.json("pay", "get", wanted.replace("limit=10", "limit=11"), *options, code=2)
         assert (dear["error"]["code"], "it costs more than" in dear["error"]["message"]) == ("budget", True)
     finally:

@@ -64,18 +64,24 @@ def test_pay__when_many_threads_need_a_deposit_at_once__none_is_lost(payer, paye
     assert 24_000 <= channel.balance <= 40_000
 
 
+def test_pay__when_the_payee_is_the_payer__is_refused(payer):
+    with pytest.raises(InputError, match="would pay itself"):
+        payer.pay(payer.address, "0.001")
+    assert payer.payments.channels()[0] == []
+
+
 def test_pay__when_the_budget_is_exceeded__nothing_is_signed_or_sent(devnet, payer, payee):
     payer.payments.set_budget(Budget(each_payment=1000, each_period=2500))
     count = devnet.rpc("eth_getTransactionCount", str(payer.address), "latest")
-    with pytest.raises(BudgetError, match="1000 base units for a payment"):
+    with pytest.raises(BudgetError, match=r"allows 0\.001 DUSD for a payment"):
         payer.pay(payee.address, "0.001001")
     assert devnet.rpc("eth_getTransactionCount", str(payer.address), "latest") == count
     payer.pay(payee.address, "0.001")
     payer.pay(payee.address, "0.001")
-    with pytest.raises(BudgetError, match="2000 are spent, 1000 more are asked"):
+    with pytest.raises(BudgetError, match=r"0\.002 DUSD are spent, 0\.001 DUSD more are asked"):
         payer.pay(payee.address, "0.001")
     reopened = Payments(devnet, signer=payer._signer)
-    with pytest.raises(BudgetError, match="2000 are spent"):
+    with pytest.raises(BudgetError, match=r"0\.002 DUSD are spent"):
         reopened.pay(payee.address, 1000)
     assert reopened.pay(payee.address, 500).payment.ceiling == 2500
 

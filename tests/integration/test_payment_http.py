@@ -91,8 +91,15 @@ def test_get__when_it_costs_more_than_allowed__says_so_and_signs_nothing(buyer, 
     assert buyer.payments.spending().in_period == 0
 
 
-def test_get__when_nobody_listens__says_so_in_plain_words(buyer):
-    url = f"http://127.0.0.1:{free_port()}/"
+@pytest.mark.parametrize("url", ["nonsense", "http://", "http://[::1/"])
+def test_get__when_it_is_no_address__refuses(buyer, url):
+    with pytest.raises(InputError, match="not an address of a server"):
+        HttpPayer(buyer.payments).get(url, most=PRICE)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_get__when_nobody_listens__says_so_in_plain_words(buyer, host):
+    url = f"http://{host}:{free_port()}/"
     with pytest.raises(TransportError) as caught:
         HttpPayer(buyer.payments).get(url, most=PRICE)
     assert str(caught.value) == f"nothing answers at {url}"

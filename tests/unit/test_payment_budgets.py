@@ -46,9 +46,9 @@ def test_spend__when_there_is_no_budget__counts_and_limits_nothing(budgets):
 @pytest.mark.parametrize(
     ("budget", "first", "second", "words"),
     [
-        (Budget(each_payment=10), 10, 11, "allows 10 base units for a payment: 0 are spent, 11 more"),
-        (Budget(each_period=15), 10, 6, "allows 15 base units for a period of 86400 s: 10 are spent, 6 more"),
-        (Budget(each_payee=15), 10, 6, "for the payee 0x0303030303030303030303030303030303030303: 10 are spent"),
+        (Budget(each_payment=10), 10, 11, "allows 10 base units for a payment: 0 base units are spent, 11 base"),
+        (Budget(each_period=15), 10, 6, "allows 15 base units for a period of 86400 s: 10 base units are spent, 6 base"),
+        (Budget(each_payee=15), 10, 6, "for the payee 0x0303030303030303030303030303030303030303: 10 base units are spent"),
     ],
 )
 def test_spend__when_a_limit_would_be_passed__refuses_and_counts_nothing(budgets, budget, first, second, words):
@@ -91,7 +91,7 @@ def test_set__when_a_new_budget_comes_within_a_period__what_was_spent_stays_coun
     spend(budgets, 8)
     budgets.set(PAYER, TOKEN, Budget(each_period=10))
     budgets.set(PAYER, TOKEN, Budget(each_period=9))
-    with pytest.raises(BudgetError, match="8 are spent, 2 more"):
+    with pytest.raises(BudgetError, match="8 base units are spent, 2 base"):
         spend(budgets, 2)
 
 
