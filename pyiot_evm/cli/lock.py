@@ -171,10 +171,10 @@ def show(session: Session, *, name: As, journal: Journal = None) -> None:
     Example:
         pyiot lock show --as bay-7
     """
-    from pyiot_evm.cli.lock_session import slots_of, state_of  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.cli.lock_session import lines_of, lock_document, state_of  # noqa: PLC0415 - not for `--help`
 
-    state = state_of(session, name, journal)
-    session.output.show({**state.identity, "latest": state.latest, "meter": state.meter, "slots": slots_of(state)})
+    document = lock_document(state_of(session, name, journal))
+    session.output.show(document, *lines_of(document))
 
 
 @command(nouns, "log")

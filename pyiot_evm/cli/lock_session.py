@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.cli.output import clock as written_time
+from pyiot_evm.cli.output import fields, table
 from pyiot_evm.device.files import write_new
 from pyiot_evm.device.lock import Lock
 from pyiot_evm.device.lock_book import LockBook
@@ -31,9 +32,10 @@ __all__ = [
     "Doorkeeper",
     "client",
     "keep",
+    "lines_of",
+    "lock_document",
     "slot_document",
     "slot_in",
-    "slots_of",
     "state_of",
     "statement_document",
     "try_document",
@@ -219,9 +221,9 @@ def slot_document(slot: Slot) -> dict[str, Any]:
     }
 
 
-def slots_of(state: LockState) -> list[dict[str, Any]]:
-    """Return a lock's slots as a command prints them."""
-    return [
+def lock_document(state: LockState) -> dict[str, Any]:
+    """Return what a lock knows as a command prints it."""
+    slots = [
         {
             **slot_document(use.slot),
             "state": "over" if use.check_out else "checked in" if use.check_in else "waiting",
@@ -229,6 +231,15 @@ def slots_of(state: LockState) -> list[dict[str, Any]]:
         }
         for use in state.uses.values()
     ]
+    return {**state.identity, "latest": state.latest, "meter": state.meter, "slots": slots}
+
+
+def lines_of(document: dict[str, Any]) -> list[str]:
+    """Return a lock's document for people: who it is, then its slots."""
+    columns = {"terms_id": "TERMS", "from": "FROM", "until": "UNTIL", "state": "STATE", "openings": "OPENED"}
+    rows = [[str(slot[key]) for key in columns] for slot in document["slots"]]
+    known = {"device": document["device"], "owner": document["owner"], "clock": written_time(document["latest"])}
+    return [*fields(known), *(table(rows, list(columns.values())) if rows else [])]
 
 
 def try_document(one: Try) -> dict[str, Any]:
