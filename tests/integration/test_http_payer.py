@@ -92,7 +92,7 @@ def test_get__when_24_run_at_once__all_are_served_over_a_few_channels_and_the_su
     assert sum(channel.ceiling for channel in channels) == 24 * LATEST
     assert start - dollars(chain, buyer.address) == sum(channel.balance for channel in channels)
     assert paid_out(chain) == before + 24 * LATEST
-    with pytest.raises(BudgetError, match="24000 are spent"):
+    with pytest.raises(BudgetError, match=r"0\.024 DUSD are spent"):
         payer.get(gateway.latest, most=LATEST)
 
 
