@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import threading
@@ -34,7 +33,7 @@ __all__ = ["Limits", "Shop", "create_app"]
 _log = logging.getLogger(__name__)
 
 _MAX_BODY: Final = 8192
-_SEND_SECONDS: Final = 30.0
+_MAX_HEAD: Final = 32_768
 _HEALTH: Final = "/health"
 _MAX_CLIENTS: Final = 10_000
 
@@ -137,20 +136,17 @@ class Limits:
         if refused is not None:
             await _send(send, refused)
             return
-
-        async def send_in_time(message: Any) -> None:
-            await asyncio.wait_for(send(message), _SEND_SECONDS)
-
         self._running += 1
         try:
-            await self._app(scope, receive, send_in_time)
-        except TimeoutError:
-            _log.info("a client does not read its answer")  # what returns unfinished is closed by the server
+            await self._app(scope, receive, send)
         finally:
             self._running -= 1
 
     def _refusal(self, scope: Any) -> Reply | None:
         headers = dict(scope["headers"])
+        head = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) for n, v in scope["headers"])
+        if head > _MAX_HEAD:
+            return Reply.problem(431, "the head of the request is too long")
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit() or int(length) > _MAX_BODY:
             return Reply.problem(413, "requests here have no body")

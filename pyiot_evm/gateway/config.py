@@ -56,6 +56,7 @@ class GatewayConfig:
     burst: int = 400
     parallel: int = 64
     keep_answers: int = 24 * 3600
+    settle_seconds: int = 120
     streams: int = 64
     streams_each_client: int = 16
     stream_idle: int = 120

@@ -57,8 +57,9 @@ _PAYMENT: Final = {
     "schema": {"type": "string", "format": "byte", "maxLength": 16384},
 }
 _LIMITED: Final[dict[int | str, dict[str, Any]]] = {
-    413: _problem("A body, or a head that is too long."),
+    413: _problem("There is a body."),
     429: _problem("Too many requests of one client: slow down."),
+    431: _problem("The head of the request is too long."),
     500: _problem("A fault of the gateway, its node or its books; nothing was delivered."),
     503: _problem("Too many requests at once: try again."),
 }

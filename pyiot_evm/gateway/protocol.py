@@ -1,4 +1,4 @@
-"""HTTP/1.1 with bounds in time: uvicorn itself waits for ever for the head of a request that drips in."""
+"""HTTP/1.1 with bounds in time: uvicorn itself waits for ever for a head that drips in, and for slow readers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["HEAD_SECONDS", "MAX_CONNECTIONS", "BoundedProtocol"]
+__all__ = ["HEAD_SECONDS", "MAX_CONNECTIONS", "READ_SECONDS", "BoundedProtocol"]
 
 HEAD_SECONDS: Final = 10.0
 """How long a client has for the head of a request, and for a body that nobody wants."""
+READ_SECONDS: Final = 30.0
+"""How long a client may leave what waits for it unread; a part of it, tens of kilobytes, begins the time anew."""
 MAX_CONNECTIONS: Final = 512
 
 
@@ -20,6 +22,7 @@ class BoundedProtocol(H11Protocol):
     """uvicorn's protocol, which closes connections that are too slow, or too many."""
 
     _head: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _is_websocket = False
 
     def connection_made(self, transport: Any) -> None:
@@ -53,7 +56,19 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._forget_head()
+        self._forget_unread()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read."""
+        super().pause_writing()
+        self._forget_unread()
+        self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it reads."""
+        super().resume_writing()
+        self._forget_unread()
 
     def _wait_for_head(self) -> None:
         self._head = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
@@ -62,3 +77,8 @@ class BoundedProtocol(H11Protocol):
         if self._head is not None:
             self._head.cancel()
             self._head = None
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None

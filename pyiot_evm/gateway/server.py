@@ -236,7 +236,8 @@ class Gateway:
         from x402.mechanisms.evm.exact import ExactEvmFacilitatorScheme, ExactEvmServerScheme  # noqa: PLC0415
 
         payments = self.payments
-        signer = FacilitatorSigner(self.machine.chain, payments.account, self._faults)
+        patience = self.config.settle_seconds
+        signer = FacilitatorSigner(self.machine.chain, payments.account, self._faults, patience=patience)
         facilitator = x402FacilitatorSync()
         facilitator.register([self.network], ExactEvmFacilitatorScheme(signer))
         facilitator.register([self.network], BatchSettlementEvmFacilitator(signer))

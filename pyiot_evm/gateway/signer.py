@@ -75,9 +75,11 @@ class FacilitatorSigner:
         chain: The chain.
         account: Who sends settlements, and pays their gas.
         faults: Where faults are noted.
+        patience: Seconds that a settlement is waited for.
     """
 
-    def __init__(self, chain: Chain, account: Account, faults: Faults) -> None:
+    def __init__(self, chain: Chain, account: Account, faults: Faults, *, patience: float = 120.0) -> None:
+        self._patience = patience
         self._chain = chain
         self._account = account
         self._faults = faults
@@ -139,10 +141,10 @@ class FacilitatorSigner:
         with self._faults.noted():
             pending = self._pending.pop(tx_hash, None)
             if pending is None:
-                found = self._chain.wait_for_receipt(tx_hash)
+                found = self._chain.wait_for_receipt(tx_hash, timeout=self._patience)
                 return TransactionReceipt(int(found["status"], 16), int(found["blockNumber"], 16), tx_hash)
             try:
-                receipt = pending.wait()
+                receipt = pending.wait(timeout=self._patience)
             except ContractError:
                 return TransactionReceipt(0, 0, tx_hash)
         return TransactionReceipt(receipt.status, receipt.block_number, str(receipt.hash))

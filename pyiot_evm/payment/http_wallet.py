@@ -77,10 +77,14 @@ class HttpWallet:
         return int(self._payments.chain.call(Erc20(self._payments.chain.token).balance_of(self._payments.address)))
 
     def _deposit(self, context: Any) -> int:
-        """Return what is paid into a channel: for as many payments as the policy says, or what the account holds."""
+        """Return what is paid into a channel: for as many payments as the policy says, or more where the server wants it.
+
+        It is no more than the account holds, and x402's client caps it by the most that may be paid.
+        """
         factor = max(self._payments.paying.deposit_factor, _LEAST_FACTOR)
         least = int(context.minimum_deposit_amount)
-        return max(least, min(max(factor * int(context.request_amount), least), self._held(least)))
+        wanted = max(factor * int(context.request_amount), int(context.deposit_amount))
+        return max(least, min(wanted, self._held(least)))
 
     def open_salt(self, wanted: Any, lane: int) -> bytes:
         """Return the salt of a lane's channel: the first that is not closing."""

@@ -1,0 +1,462 @@
+"""The gateway, path by path: nothing is delivered unpaid, one payment buys one answer, and nobody can hold it up."""
+
+import base64
+import json
+import secrets
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import requests
+from eth_account import Account
+from x402.http.clients.requests import x402_requests
+from x402.http.utils import decode_payment_required_header
+from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
+from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
+
+from pyiot_evm import Machine
+from pyiot_evm.chain import Devnet
+from pyiot_evm.gateway import protocol
+from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.offers import OfferSource
+from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.gateway.turns import Turns
+from pyiot_evm.payment.payee_book import PayeeBook
+from pyiot_evm.types import Address
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gateway_kit import LATEST, ROW, client_for, dollars, headers_of, journal_of, pay_once, session_for, terms_of, until
+
+CONFIG = GatewayConfig(price_row=ROW, price_latest=LATEST, requests_each_second=10_000, burst=10_000)
+
+
+@pytest.fixture(scope="module")
+def devnet():
+    """A devnet of its own: x402's clients go by the wall clock, and other tests move the shared chain's."""
+    with Devnet() as chain:
+        yield chain
+
+
+@pytest.fixture(scope="module")
+def seller(devnet):
+    machine = Machine.create(devnet, "seller", curve="p256")
+    journal_of(devnet, "seller", 20)
+    yield machine
+    machine.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(seller):
+    made = Gateway(seller, CONFIG)
+    made.url = made.start()
+    made.base = f"{made.url}/v1/devices/{seller.device}"
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wallet(devnet):
+    account = Account.from_key(secrets.token_bytes(32))
+    devnet.fund(Address(account.address), dollars=10)  # no ether: the gateway pays the gas
+    return account
+
+
+def raw(gateway, request, wait=5.0):
+    """Send bytes as they are and return the answer; requests and its like repair too much."""
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=wait) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    return answer.decode(errors="replace")
+
+
+# Nothing unpaid
+
+
+@pytest.mark.parametrize("what", ["latest", "readings", "readings?limit=3"])
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"])
+def test_paid_paths__when_the_method_is_another__are_405_with_and_without_a_payment(
+    devnet, gateway, wallet, method, what
+):
+    headers = pay_once(devnet, wallet, f"{gateway.base}/latest", "exact")
+    for given in ({}, headers):
+        reply = requests.request(method, f"{gateway.base}/{what}", headers=given, timeout=10, allow_redirects=False)
+        assert (reply.status_code, "leaf" in reply.text) == (405, False)
+    assert dollars(devnet, wallet.address) == 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v1/devices/{device}/latest/", 404),
+        ("/v1/devices/{device}//latest", 404),
+        ("//v1/devices/{device}/latest", 404),
+        ("/v1/devices/{device}/../{device}/latest", 404),
+        ("/V1/devices/{device}/latest", 404),
+        ("/v1/devices/{device}/latest;x=1", 404),
+        ("/v1/devices/{device}%2Flatest", 402),
+        ("/v1/devices/{device}/%6Catest", 402),
+        ("/v1/devices/{device}/latest%00", 404),
+        ("/v1/devices/{device}/latest%0a", 402),
+        ("/v1/devices/{other}/latest", 404),
+        ("/v1/devices/{upper}/latest", 402),
+        ("/v1/devices/%2e%2e/latest", 404),
+        ("/v1/offers/..%2f..%2fkeys/bundle", 404),
+        ("/v1/offers/0x00/bundle", 404),
+        ("http://elsewhere.example/v1/devices/{device}/latest", 404),
+    ],
+)
+def test_paths__when_they_are_written_otherwise__deliver_nothing(gateway, seller, path, code):
+    device = str(seller.device)
+    names = {"device": device, "upper": "0x" + device[2:].upper(), "other": "0x" + "11" * 32}
+    answer = raw(gateway, f"GET {path.format(**names)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(f"HTTP/1.1 {code} "), answer[:200]
+    assert "leaf" not in answer
+
+
+def test_readings__when_the_payment_is_for_another_devices_path__are_not_delivered(devnet, gateway, wallet, seller):
+    headers = pay_once(devnet, wallet, f"{gateway.base}/latest", "exact")
+    other = requests.get(
+        gateway.base.replace(str(seller.device), "0x" + "11" * 32) + "/latest", headers=headers, timeout=10
+    )
+    assert other.status_code == 404
+    dearer = requests.get(f"{gateway.base}/readings?limit=20", headers=headers, timeout=10)
+    assert (dearer.status_code, "leaf" in dearer.text) == (402, False)
+    assert dollars(devnet, wallet.address) == 10_000_000
+    assert requests.get(f"{gateway.base}/latest", headers=headers, timeout=30).status_code == 200
+
+
+def test_readings__when_the_payment_names_rows_that_it_does_not_pay_for__are_402(devnet, gateway, wallet):
+    headers = pay_once(devnet, wallet, f"{gateway.base}/readings?limit=2", "exact")
+    document = json.loads(base64.b64decode(headers["payment-signature"]))
+    document["resource"]["url"] = document["resource"]["url"].replace("rows=0-1", "rows=0-19")
+    forged = base64.b64encode(json.dumps(document).encode()).decode()
+    reply = requests.get(f"{gateway.base}/readings?limit=2", headers={"payment-signature": forged}, timeout=10)
+    assert (reply.status_code, "leaf" in reply.text) == (402, False)
+    assert dollars(devnet, wallet.address) == 10_000_000
+
+
+def test_readings__when_there_are_two_payments__are_400_and_neither_is_charged(devnet, gateway, wallet, seller):
+    first, second = (pay_once(devnet, wallet, f"{gateway.base}/latest", "exact")["payment-signature"] for _ in range(2))
+    for pair in ((first, second), (first, "bm8="), ("bm8=", first)):
+        lines = "".join(f"PAYMENT-SIGNATURE: {value}\r\n" for value in pair)
+        head = f"GET /v1/devices/{seller.device}/latest HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n"
+        answer = raw(gateway, head.encode())
+        assert (answer.startswith("HTTP/1.1 400 "), "leaf" in answer) == (True, False)
+    assert dollars(devnet, wallet.address) == 10_000_000
+
+
+def test_refund__when_it_is_asked_for_at_a_paid_path__gives_the_rest_back_and_delivers_nothing(devnet, gateway, wallet):
+    session, url = session_for(devnet, wallet, "batch-settlement"), f"{gateway.base}/latest"
+    assert session.get(url, timeout=30).status_code == 200
+    seen = []
+    requests_get = requests.Session.send
+
+    def watched(self, request, **options):
+        reply = requests_get(self, request, **options)
+        seen.append((reply.status_code, "leaf" in reply.text))
+        return reply
+
+    scheme = BatchSettlementEvmScheme(EthAccountSignerWithRPC(wallet, devnet.url))
+    requests.Session.send = watched
+    try:
+        assert scheme.refund(url).success
+    finally:
+        requests.Session.send = requests_get
+    assert [delivered for _, delivered in seen if delivered] == []
+    assert dollars(devnet, wallet.address) == 10_000_000 - LATEST
+    assert session_for(devnet, wallet, "batch-settlement").get(url, timeout=30).status_code == 200
+
+
+def test_batch__when_a_stranger_shows_a_forged_voucher__learns_nothing_of_the_channel(devnet, gateway, wallet):
+    url = f"{gateway.base}/latest"
+    headers = pay_once(devnet, wallet, url, "batch-settlement")
+    assert requests.get(url, headers=headers, timeout=30).status_code == 200
+    document = json.loads(base64.b64decode(headers["payment-signature"]))
+    voucher = {**document["payload"]["voucher"], "maxClaimableAmount": "77", "signature": "0x" + "22" * 65}
+    document["payload"] = {"type": "voucher", "channelConfig": document["payload"]["channelConfig"], "voucher": voucher}
+    forged = base64.b64encode(json.dumps(document).encode()).decode()
+    reply = requests.get(url, headers={"payment-signature": forged}, timeout=10)
+    terms = decode_payment_required_header(reply.headers["payment-required"])
+    assert (reply.status_code, terms.error) == (402, "invalid_batch_settlement_evm_voucher_signature")
+    assert not [option for option in terms.accepts if "voucherState" in option.extra or "channelState" in option.extra]
+
+
+# One payment, one answer
+
+
+def test_exact__when_a_payment_is_shown_again__buys_nothing_more(devnet, gateway, wallet):
+    headers = pay_once(devnet, wallet, f"{gateway.base}/readings?rows=0-4", "exact")
+    assert requests.get(f"{gateway.base}/readings?rows=0-4", headers=headers, timeout=30).status_code == 200
+    for rows in ("0-4", "5-9"):
+        reply = requests.get(f"{gateway.base}/readings?rows={rows}", headers=headers, timeout=30)
+        assert (reply.status_code, "leaf" in reply.text) == (402, False)
+    assert dollars(devnet, wallet.address) == 10_000_000 - 5 * ROW
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_payment__when_it_is_shown_many_times_at_once__buys_one_answer(devnet, gateway, wallet, scheme):
+    """Settlements are idempotent, so each of them went through: five ranges were delivered for one payment."""
+    headers = pay_once(devnet, wallet, f"{gateway.base}/readings?rows=0-3", scheme)
+    document = json.loads(base64.b64decode(headers["payment-signature"]))
+
+    def show(number):
+        document["resource"]["url"] = f"{gateway.base}/readings?rows={number}-{number + 3}"
+        header = base64.b64encode(json.dumps(document).encode()).decode()
+        url = f"{gateway.base}/readings?rows={number}-{number + 3}"
+        return requests.get(url, headers={"payment-signature": header}, timeout=60).status_code
+
+    with ThreadPoolExecutor(max_workers=5) as pool:
+        codes = sorted(pool.map(show, range(5)))
+    assert codes == [200, 402, 402, 402, 402]
+    if scheme == "exact":
+        assert dollars(devnet, wallet.address) == 10_000_000 - 4 * ROW
+    else:
+        (channel,) = (c for c in gateway.payments.payee.book.channels() if c.config.payer == Address(wallet.address))
+        assert channel.charged == 4 * ROW
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_retry__when_the_same_identifier_comes_many_times_at_once__gets_one_answer_and_is_charged_once(
+    devnet, gateway, wallet, scheme
+):
+    url = f"{gateway.base}/latest"
+    headers = pay_once(devnet, wallet, url, scheme, "pay_" + secrets.token_hex(16))
+    with ThreadPoolExecutor(max_workers=5) as pool:
+        replies = list(pool.map(lambda _: requests.get(url, headers=headers, timeout=60), range(5)))
+    assert {(reply.status_code, reply.content) for reply in replies} == {(200, replies[0].content)}
+    if scheme == "exact":
+        assert dollars(devnet, wallet.address) == 10_000_000 - LATEST
+    else:
+        (channel,) = (c for c in gateway.payments.payee.book.channels() if c.config.payer == Address(wallet.address))
+        assert channel.charged == LATEST
+
+
+def test_turns__when_too_many_wait__the_next_is_told_so():
+    turns, held, done = Turns(waiting=1), threading.Event(), threading.Event()
+
+    def hold():
+        with turns.taken(["a", "b"]) as is_mine:
+            assert is_mine
+            held.set()
+            done.wait(10)
+
+    def wait():
+        with turns.taken(["b"]) as is_mine:
+            return is_mine
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        first = pool.submit(hold)
+        assert held.wait(10)
+        second = pool.submit(wait)
+        while turns._locks["b"][1] < 2:
+            time.sleep(0.001)
+        with turns.taken(["c", "b"]) as is_mine:
+            assert not is_mine
+        done.set()
+        first.result(timeout=10)
+        assert second.result(timeout=10)
+    assert turns._locks == {}
+
+
+# Faults
+
+
+def test_payment__when_the_node_dies_in_mid_request__is_500_and_never_402():
+    devnet = Devnet()
+    chain = devnet.start()
+    try:
+        machine = Machine.create(chain, "seller", curve="p256")
+        journal_of(chain, "seller", 1)
+        account = Account.from_key(secrets.token_bytes(32))
+        chain.fund(Address(account.address), dollars=10)
+        made = Gateway(machine, replace(CONFIG, settle_seconds=2))
+        base = made.start()
+        url = f"{base}/v1/devices/{machine.device}/latest"
+        try:
+            payments = {scheme: pay_once(chain, account, url, scheme) for scheme in ("exact", "batch-settlement")}
+            chain.set_automine(enabled=False)
+            with ThreadPoolExecutor(max_workers=1) as pool:
+                waiting = pool.submit(requests.get, url, headers=payments["exact"], timeout=60)
+                while int(chain.rpc("txpool_status")["pending"], 16) == 0:
+                    time.sleep(0.02)
+                devnet.node.close()
+                reply = waiting.result(timeout=60)
+            assert (reply.status_code, "leaf" in reply.text) == (500, False)
+            late = requests.get(url, headers=payments["batch-settlement"], timeout=60)
+            assert (late.status_code, "leaf" in late.text) == (500, False)
+            assert requests.get(f"{base}/health", timeout=5).status_code == 200
+        finally:
+            made.close()
+    finally:
+        devnet.close()
+
+
+def test_payment__when_the_books_cannot_be_written__is_500_and_nothing_is_charged(devnet, gateway, wallet, monkeypatch):
+    url, client = f"{gateway.base}/latest", client_for(devnet, wallet, "batch-settlement")
+    assert x402_requests(client).get(url, timeout=30).status_code == 200
+    headers = headers_of(client.create_payment_payload(terms_of(url)))
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PayeeBook, "_put", full)
+        reply = requests.get(url, headers=headers, timeout=30)
+        assert (reply.status_code, "leaf" in reply.text) == (500, False)
+    (channel,) = (c for c in gateway.payments.payee.book.channels() if c.config.payer == Address(wallet.address))
+    assert channel.charged == LATEST
+    assert requests.get(url, headers=headers, timeout=30).status_code == 200
+
+
+# Bounds
+
+
+def test_health__when_eight_payments_wait_for_blocks_of_two_seconds__answers_at_once():
+    with Devnet() as chain:
+        machine = Machine.create(chain, "seller", curve="p256")
+        journal_of(chain, "seller", 1)
+        accounts = [Account.from_key(secrets.token_bytes(32)) for _ in range(8)]
+        for account in accounts:
+            chain.fund(Address(account.address), dollars=10)
+        made = Gateway(machine, CONFIG)
+        base = made.start()
+        url = f"{base}/v1/devices/{machine.device}/latest"
+        try:
+            paid = [pay_once(chain, account, url, "exact") for account in accounts]
+            slowest = 0.0
+            chain.set_automine(enabled=False)
+            chain.rpc("evm_setIntervalMining", 2)
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                waiting = [pool.submit(requests.get, url, headers=headers, timeout=60) for headers in paid]
+                while not all(item.done() for item in waiting):
+                    started = time.monotonic()
+                    for path in ("/health", "/v1/devices"):
+                        assert requests.get(base + path, timeout=10).status_code == 200
+                    slowest = max(slowest, time.monotonic() - started)
+                    time.sleep(0.02)
+            assert [item.result().status_code for item in waiting] == [200] * 8
+            assert slowest < 1
+        finally:
+            made.close()
+
+
+def test_connections__when_the_head_drips_in__are_closed(gateway, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        started = time.monotonic()
+        with pytest.raises((ConnectionError, BrokenPipeError)):  # noqa: PT012 - it ends somewhere in here
+            for _ in range(100):
+                connection.sendall(b"X-Drip: 1\r\n")
+                time.sleep(0.05)
+        assert time.monotonic() - started < 3
+
+
+def test_connections__when_a_body_drips_in_that_nobody_wants__are_closed(gateway, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.4)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\n\r\n")
+        started = time.monotonic()
+        with pytest.raises((ConnectionError, BrokenPipeError)):  # noqa: PT012 - it ends somewhere in here
+            for _ in range(100):
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - started < 3
+
+
+def test_connections__when_there_are_too_many__the_next_is_closed_and_others_live_on(gateway, monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with requests.Session() as session:
+        session.get(f"{gateway.url}/health", timeout=5)
+        extra = [socket.create_connection((host, int(port)), timeout=5) for _ in range(6)]
+        try:
+            ended = 0
+            for connection in extra:
+                connection.settimeout(0.3)
+                try:
+                    ended += connection.recv(1) == b""
+                except ConnectionError:
+                    ended += 1
+                except TimeoutError:
+                    pass
+            assert ended >= 3
+            assert session.get(f"{gateway.url}/health", timeout=5).status_code == 200
+        finally:
+            for connection in extra:
+                connection.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "codes"),
+    [
+        ("GET /v1/devices/{device}/readings?{long} HTTP/1.1", "", ("400", "402")),
+        ("GET /v1/devices/{device}/readings?from={digits} HTTP/1.1", "", ("400",)),
+        ("GET /v1/devices/{device}/readings?{many} HTTP/1.1", "", ("400", "402")),
+        ("GET /{huge} HTTP/1.1", "", ("431",)),
+        ("GET /health HTTP/1.1", "X-Big: {huge}\r\n", ("431",)),
+        ("GET /v1/devices/{device}/latest HTTP/1.1", "PAYMENT-SIGNATURE: {long}\r\n", ("402",)),
+        ("GET /health HTTP/1.1", "Content-Length: 9999999999\r\n", ("413",)),
+        ("GET /health HTTP/1.1", "Content-Length: -1\r\n", ("400", "413")),
+        ("GET /health HTTP/1.1", "Transfer-Encoding: chunked\r\n", ("413",)),
+    ],
+)
+def test_requests__when_they_are_too_large__are_refused_at_once(gateway, seller, line, headers, codes):
+    sizes = {
+        "device": str(seller.device), "long": "x" * 17_000, "digits": "9" * 5_000,
+        "many": "&".join("limit=1" for _ in range(2_500)), "huge": "y" * 40_000,
+    }  # fmt: skip
+    started = time.monotonic()
+    text = f"{line.format(**sizes)}\r\nHost: x\r\nConnection: close\r\n{headers.format(**sizes)}\r\n"
+    answer = raw(gateway, text.encode())
+    assert answer.split(" ")[1] in codes, answer[:200]
+    assert "leaf" not in answer
+    assert time.monotonic() - started < 3
+
+
+def test_answers__when_the_client_does_not_read_them__are_given_up(seller, gateway, monkeypatch, tmp_path):
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    big = tmp_path / "bundle"
+    big.write_bytes(bytes(64 << 20))
+    monkeypatch.setattr(OfferSource, "bundle", lambda *_: big)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /v1/offers/0x00/bundle HTTP/1.1\r\nHost: x\r\n\r\n")
+        client = connection.getsockname()
+        held = lambda: [c for c in gateway._server.server_state.connections if c.client == client]  # noqa: E731
+        until(held, seconds=5)
+        until(lambda: not held(), seconds=5)
+        until(lambda: not gateway._server.server_state.tasks, seconds=10)  # and nobody works for it any more
+
+
+def test_openapi__when_read__says_what_is_asked_and_what_is_answered(gateway):
+    document = requests.get(f"{gateway.url}/openapi.json", timeout=10).json()
+    paths = document["paths"]
+    assert set(paths) == {
+        "/health", "/v1/devices", "/v1/devices/{device}/readings", "/v1/devices/{device}/latest", "/v1/offers",
+        "/v1/offers/{offer}/bundle",
+    }  # fmt: skip
+    readings, latest = (paths[f"/v1/devices/{{device}}/{name}"]["get"] for name in ("readings", "latest"))
+    named = {item["name"]: item["in"] for item in readings["parameters"]}
+    assert named == {
+        "device": "path", "from": "query", "to": "query", "limit": "query", "rows": "query",
+        "PAYMENT-SIGNATURE": "header",
+    }  # fmt: skip
+    assert {item["name"] for item in latest["parameters"]} == {"device", "PAYMENT-SIGNATURE"}
+    for operation in (readings, latest):
+        assert {"200", "400", "402", "404", "409", "413", "429", "500", "503"} <= set(operation["responses"])
+        assert "PAYMENT-REQUIRED" in operation["responses"]["402"]["headers"]
+        assert "PAYMENT-RESPONSE" in operation["responses"]["200"]["headers"]
+    assert "404" in paths["/v1/offers/{offer}/bundle"]["get"]["responses"]
