@@ -77,7 +77,7 @@ class HttpWallet:
         return int(self._payments.chain.call(Erc20(self._payments.chain.token).balance_of(self._payments.address)))
 
     def _deposit(self, context: Any) -> int:
-        """Return what is paid into a channel: for as many payments as the policy says, or more where the server wants it.
+        """Return what is paid into a channel: by the policy, or more where the server wants it.
 
         It is no more than the account holds, and x402's client caps it by the most that may be paid.
         """

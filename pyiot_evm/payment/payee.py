@@ -23,7 +23,7 @@ from pyiot_evm.contracts.payment_channels import (
     WithdrawFinalized,
     WithdrawInitiated,
 )
-from pyiot_evm.exceptions import PyIotEvmError
+from pyiot_evm.exceptions import ContractError, PyIotEvmError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.payee_book import ChannelRefusedError
 from pyiot_evm.payment.places import is_ours
@@ -44,6 +44,7 @@ __all__ = ["Claim", "Payee", "Watchtower"]
 _log = logging.getLogger(__name__)
 _BATCH = 100
 _CLAIM_GAS = 30_000
+_SETTLE_GAS = 50_000
 
 
 class Payee:
@@ -74,6 +75,7 @@ class Payee:
         self.locks = LockedClaims(self, clock=clock)
         self._clock = clock
         self._has_looked = False
+        self._unsettled: dict[Address, int] | None = None
         self._follower = LogFollower(
             chain,
             name=f"payee {account.address} {contract}",
@@ -129,7 +131,9 @@ class Payee:
         locked = self.locks.due({channel.channel_id for channel in asked})
         by_key = {sale.voucher.channel_id for sale in locked}  # which pays what came before, too
         wanted = [channel for channel in asked if self._claimable(channel) and channel.channel_id not in by_key]
-        claims = [self._claim(wanted[start : start + _BATCH]) for start in range(0, len(wanted), _BATCH)]
+        claims = list[Claim]()
+        for start in range(0, len(wanted), _BATCH):
+            claims += self._claim_batch(wanted[start : start + _BATCH])
         return claims + [self.locks.claim(sale) for sale in locked]
 
     def settle(self, token: Address) -> TransactionHash | None:
@@ -146,12 +150,13 @@ class Payee:
         return state.total_claimed - state.total_settled
 
     def tend(self) -> list[Claim]:
-        """Do what is due: look at the chain, answer withdrawals, claim at the threshold and at the latest daily."""
+        """Do what is due: look at the chain, answer withdrawals, claim and settle what is worth it, and all daily."""
         self.follow()
         claims = self.claim([channel for channel in self.book.channels() if channel.withdraw_at])
         if self._is_due():
             claims += self.claim()
             self.book.store.set_mark(self._mark, int(self._clock()))
+        self._settle_due(look=bool(claims))
         return claims
 
     def follow(self) -> list[PayeeChannel]:
@@ -198,14 +203,52 @@ class Payee:
         elif self._clock() - last >= policy.claim_every:
             return True
         exposure = sum(channel.exposure for channel in unclaimed)
-        cost = self.chain.fee_quote().per_gas * _CLAIM_GAS * len(unclaimed) * policy.token_per_ether // 10**18
+        cost = self._cost(_CLAIM_GAS * len(unclaimed))
         near_cap = any(2 * channel.exposure > policy.max_exposure for channel in unclaimed)
         return near_cap or exposure > policy.gas_factor * cost
 
+    def _settle_due(self, *, look: bool) -> None:
+        """Settle what is worth the gas, and everything daily; the chain is asked after claims, and once a start."""
+        policy, now, mark = self.book.policy, int(self._clock()), f"settled {self._mark}"
+        tokens = {channel.config.token for channel in self.book.channels() if channel.domain == self.domain}
+        if look or self._unsettled is None:
+            self._unsettled = {token: self.unsettled(token) for token in tokens}
+        if not any(self._unsettled.values()):
+            return
+        last = self.book.store.mark(mark)
+        if last is None:
+            self.book.store.set_mark(mark, now)
+        is_late = last is not None and now - last >= policy.claim_every
+        least = policy.gas_factor * self._cost(_SETTLE_GAS)
+        due = [token for token, amount in self._unsettled.items() if amount and (is_late or amount > least)]
+        for token in due:
+            self.settle(token)
+            self._unsettled[token] = 0
+        if due:
+            self.book.store.set_mark(mark, now)
+
+    def _cost(self, gas: int) -> int:
+        """Return what gas costs now, in base units of the token."""
+        return self.chain.fee_quote().per_gas * gas * self.book.policy.token_per_ether // 10**18
+
+    def _claim_batch(self, channels: Sequence[PayeeChannel]) -> list[Claim]:
+        """Claim many at once; where x402's own code reverts all for one bad row, the halves are tried by themselves."""
+        try:
+            return [self._claim(channels)]
+        except ContractError as error:
+            if self._is_ours:
+                raise
+            if len(channels) == 1:
+                _log.warning("channel %s cannot be claimed: %s", channels[0].channel_id, error)
+                return []
+            half = len(channels) // 2
+            return self._claim_batch(channels[:half]) + self._claim_batch(channels[half:])
+
     def _claim(self, channels: Sequence[PayeeChannel]) -> Claim:
-        rows = [channel.voucher.claim(min(channel.charged, channel.ceiling)) for channel in channels]
+        rows = [c.voucher.claim(min(c.charged, c.ceiling, c.balance)) for c in channels]
         call: Call[Any] = self.contract.claim_available(rows) if self._is_ours else self.contract.claim(rows)
-        content = keccak256(call.data).hex()[:32]
+        before = b"".join(channel.claimed.to_bytes(16, "big") for channel in channels)  # the same row may be due again
+        content = keccak256(call.data + before).hex()[:32]
         receipt = self.account.transact(call, key=f"pay:claim:{content}")
         after = {channel.channel_id: channel.claimed for channel in self.sync(channels)}
         gained = [after[channel.channel_id] - channel.claimed for channel in channels]
