@@ -150,7 +150,7 @@ def journal_of(session: Session, name: str, journal: Path | None) -> Path:
     """Return where a name's lock keeps its journal."""
     if journal is not None:
         return journal.expanduser()
-    return session.home.journals / f"{session.keyring.entry(name).name}.lock"
+    return session.home.journals / f"{session.keyring.entry(name).name}.lock-journal"
 
 
 def state_of(session: Session, name: str, journal: Path | None) -> LockState:

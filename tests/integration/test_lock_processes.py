@@ -205,5 +205,5 @@ def test_lock__when_killed_while_phones_try__repeats_no_counter(door, tmp_path):
     assert counters == sorted(set(counters))
     assert len(counters) == 11
     assert len(statements) == 1
-    (use,) = LockBook.read(tmp_path / "home" / "journals" / "door.lock").uses.values()
+    (use,) = LockBook.read(tmp_path / "home" / "journals" / "door.lock-journal").uses.values()
     assert (use.openings, use.check_in) == (11, statements.pop())

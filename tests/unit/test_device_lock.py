@@ -406,6 +406,21 @@ def test_open__when_the_journal_is_another_lock_s__is_refused(door, tmp_path):
         Lock.open(tmp_path / "no.lock", signer=door.signer, owner=door.owner.address)
 
 
+def test_lock__when_its_key_is_rotated_during_a_rental__obeys_no_terms_that_pin_the_old_one(door, tmp_path):
+    made = door()
+    key = made.rent()
+    made.try_it(key)
+    made.lock.close()
+    genesis, made.signer = made.lock.device, LocalSigner.create("p256")
+    with pytest.raises(InputError, match="is the journal of a lock with the signer"):
+        Lock.open(made.path, signer=made.signer, owner=made.owner.address, device=genesis)
+    options = {"signer": made.signer, "owner": made.owner.address, "device": genesis, "clock": lambda: made.now}
+    with Lock.open(tmp_path / "new.lock", **options) as lock:
+        old = made.slot(LocalSigner.create().secret, signer_hash=keccak256(b"the old key"), device=genesis)
+        refused(Refusal.OTHER_SIGNER, lock.program, old)
+        assert lock.program(made.slot(LocalSigner.create().secret, device=genesis))
+
+
 def test_open__when_another_process_has_it__is_refused(door):
     door = door()
     with pytest.raises(ConfigurationError, match="is in use"):
