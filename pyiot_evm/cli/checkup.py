@@ -136,26 +136,48 @@ def _contracts(chain: Chain) -> Iterator[Finding]:
 
 def _account(chain: Chain, entry: KeyEntry) -> Iterator[Finding]:
     from pyiot_evm.contracts.data_market import DataMarket  # noqa: PLC0415 - slow to import
+    from pyiot_evm.contracts.deposit_escrow import DepositEscrow  # noqa: PLC0415
     from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415
 
     ether = chain.balance(entry.address)
     texts = [amount(from_units(ether, decimals=18), "ETH", most=6)]
-    credit = 0
+    credit = rented = 0
     try:
         token = chain.token
     except ConfigurationError:
         texts.append("no payment token is named (--token)")
     else:
-        market = DataMarket(chain.addresses.data_market)
-        held, credit = chain.call_many([Erc20(token).balance_of(entry.address), market.credit_of(entry.address, token)])
+        market, escrow = DataMarket(chain.addresses.data_market), DepositEscrow(chain.addresses.deposit_escrow)
+        calls = (
+            Erc20(token).balance_of(entry.address),
+            market.credit_of(entry.address, token),
+            escrow.credit_of(entry.address, token),
+        )
+        held, credit, rented = chain.call_many(calls)
         texts += [money(chain, token, held), f"credit {money(chain, token, credit)}"]
+        texts += [f"from rentals {money(chain, token, rented)}"] if rented else []
     pending = len(chain.journal.live(entry.address))
     texts += [f"{pending} transactions pending"] if pending else []
-    advice = f"take the credit out: pyiot data withdraw --as {entry.name}" if credit else ""
+    nouns = [noun for noun, units in (("data", credit), ("rental", rented)) if units]
+    advice = f"take it out: {', '.join(f'pyiot {noun} withdraw --as {entry.name}' for noun in nouns)}" if nouns else ""
+    if held_back := _open_rentals(chain, entry):
+        texts.append(f"{held_back} rentals open")
+        advice = advice or f"watch its rentals: pyiot rental serve --as {entry.name}"
     if ether < _LOW_ETHER:
         advice = f"pyiot devnet fund {entry.name}" if chain.is_devnet else f"send ether to {entry.address}, for gas"
     state: Literal["ok", "warn"] = "warn" if advice or pending else "ok"
     yield Finding(state, entry.name[:12], f"{short(entry.address)}: {', '.join(texts)}", advice)
+
+
+def _open_rentals(chain: Chain, entry: KeyEntry) -> int:
+    """Count the rentals of an account that are not over, as its journal knows them."""
+    from pyiot_evm.escrow.journal import RentalJournal  # noqa: PLC0415 - slow to import
+
+    path = chain.path / "rentals.sqlite"
+    if not path.exists():
+        return 0
+    with RentalJournal(path) as journal:
+        return len(journal.rentals(entry.address, is_open=True))
 
 
 def _version(package: str) -> str:

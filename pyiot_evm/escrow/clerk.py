@@ -20,6 +20,7 @@ from pyiot_evm.device.rental_messages import CheckOut, RentalMessages, SignedSta
 from pyiot_evm.escrow.records import RentalRecord, Role, Standing, State
 from pyiot_evm.exceptions import ContractError, InputError, VerificationError
 from pyiot_evm.hashing import keccak256
+from pyiot_evm.relay import carry, contract_domain, sign_call
 from pyiot_evm.sending import Sender
 from pyiot_evm.types import Bytes32, RentalId, TermsId
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.journal import RentalJournal
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.market.vault import Vault
-    from pyiot_evm.sending import Started
+    from pyiot_evm.relay import RelayRequest
+    from pyiot_evm.sending import Started, TransactionRecord
     from pyiot_evm.types import Address
 
 __all__ = ["Act", "Clerk"]
@@ -92,11 +94,14 @@ class Clerk(Sender):
 
         Raises:
             InputError: It is for another one.
+            VerificationError: It is of a block that is still to come.
         """
         if offer.chain_id != self.chain.chain_id:
             raise InputError(f"the offer is for chain {offer.chain_id}, this is chain {self.chain.chain_id}")
         if offer.escrow != self.contract.address:
             raise InputError(f"the offer is for the escrow {offer.escrow}, not for {self.contract.address}")
+        if offer.block > (head := self.chain.block_number()):
+            raise VerificationError(f"the offer says that it is of block {offer.block}, and the chain has {head}")
 
     # Reading the chain
 
@@ -202,6 +207,25 @@ class Clerk(Sender):
         )
 
     # Acting
+
+    def sign(self, call: Call[Any], *, lifetime: int) -> RelayRequest:
+        """Sign a call for somebody else to carry and to pay the gas of.
+
+        Args:
+            call: What is to be done.
+            lifetime: Seconds, by the chain's clock, that it is good.
+        """
+        domain = contract_domain("pyiot DepositEscrow", chain_id=self.chain.chain_id, contract=call.to)
+        return sign_call(call, signer=self.signer, domain=domain, deadline=self.now() + lifetime)
+
+    def carry(self, request: RelayRequest) -> TransactionRecord:
+        """Carry somebody else's signed call to the chain.
+
+        Raises:
+            InputError: It is for another contract.
+        """
+        digest = keccak256(request.encode().encode()).hex()
+        return self.send_once(f"carry {digest}", "carry", carry(request, self.contract), confirmations=0)
 
     def act(self, record: RentalRecord, purpose: str, call: Call[Any]) -> RentalRecord:
         """Send the one transaction of a kind that a rental needs, and return the rental as it is then.

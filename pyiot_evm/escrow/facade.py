@@ -218,6 +218,14 @@ class Rentals(RentalDesk):
         """Take the claim to the arbiter, as renter."""
         return self._view(self._renter.reject(self._record(rental, Role.RENTER)))
 
+    def sign_answer(self, rental: RentalId | str, *, accepts: bool, lifetime: int = 3600) -> RelayRequest:
+        """Sign the answer to a claim, as renter, for somebody else to carry and to pay the gas of."""
+        return self._renter.sign_answer(self._record(rental, Role.RENTER), accepts=accepts, lifetime=lifetime)
+
+    def carry(self, request: RelayRequest) -> TransactionRecord:
+        """Carry another account's signed call to the escrow and pay the gas."""
+        return self.clerk.carry(request)
+
     def judge(self, offer: RentalOffer) -> None:
         """Take note of an offer that names this account as its arbiter, so that its rentals are watched."""
         self._arbiter.watch(offer)

@@ -20,7 +20,6 @@ from pyiot_evm.escrow.offering import access_key
 from pyiot_evm.escrow.records import OfferState, Role, State
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.market.key_release import Sale, release
-from pyiot_evm.relay import contract_domain, sign_call
 
 if TYPE_CHECKING:
     from pyiot_evm.chain.calls import Call
@@ -143,9 +142,7 @@ class Owner:
         clerk = self._clerk
         require_state(record, State.OPENED)
         self._decide_refund(record)
-        call = clerk.contract.refund(clerk.struct(record))
-        domain = contract_domain("pyiot DepositEscrow", chain_id=clerk.chain.chain_id, contract=call.to)
-        return sign_call(call, signer=clerk.signer, domain=domain, deadline=clerk.now() + lifetime)
+        return clerk.sign(clerk.contract.refund(clerk.struct(record)), lifetime=lifetime)
 
     def _decide_refund(self, record: RentalRecord) -> None:
         is_overdue = self._clerk.now() >= record.deadline  # no hand-over can be mined any more

@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar
 
 from pyiot_evm.contracts import deposit_escrow as structs
@@ -22,7 +23,7 @@ from pyiot_evm.escrow.inspection import inspect
 from pyiot_evm.escrow.owner import require_state
 from pyiot_evm.escrow.paying import good_until
 from pyiot_evm.escrow.records import RentalRecord, Role, Standing, State
-from pyiot_evm.exceptions import ContractError, InputError, TransportError
+from pyiot_evm.exceptions import ContractError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.key_release import Ephemeral, Sale, mask_of, recover
 from pyiot_evm.types import RentalId
@@ -33,9 +34,12 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.paying import RentalPayments
     from pyiot_evm.escrow.policies import RenterPolicy
+    from pyiot_evm.relay import RelayRequest
     from pyiot_evm.types import Address, TermsId
 
 __all__ = ["Renter", "rental_id"]
+
+_log = logging.getLogger(__name__)
 
 
 class Renter:
@@ -56,7 +60,14 @@ class Renter:
 
     def look(self) -> list[RentalRecord]:
         """Return this renter's rentals that are not over, as the chain has them."""
-        return [self.take_key(record) for record in self._clerk.open_rentals(Role.RENTER)]
+        return [self._try_key(record) for record in self._clerk.open_rentals(Role.RENTER)]
+
+    def _try_key(self, record: RentalRecord) -> RentalRecord:
+        try:
+            return self.take_key(record)
+        except PyIotEvmError as error:  # one rental's key must not stop the others
+            _log.warning("rental %s: the access key cannot be taken yet: %s", record.rental_id, error)
+            return record
 
     # Open
 
@@ -158,10 +169,11 @@ class Renter:
     def _released(self, record: RentalRecord) -> int:
         clerk = self._clerk
         topics = [structs.RentalHandedOver.TOPIC, record.rental_id]
-        logs = clerk.chain.logs(address=clerk.contract.address, topics=topics, from_block=record.offer.block)
-        if not logs:
-            raise TransportError(f"the node does not show the hand-over of {record.rental_id} yet")
-        return structs.RentalHandedOver.from_log(logs[-1]).released_key
+        for first in (record.offer.block, 0):  # the offer's word for where to begin is a stranger's
+            logs = clerk.chain.logs(address=clerk.contract.address, topics=topics, from_block=first)
+            if logs:
+                return structs.RentalHandedOver.from_log(logs[-1]).released_key
+        raise TransportError(f"the node does not show the hand-over of {record.rental_id} yet")
 
     # What the device said
 
@@ -195,6 +207,18 @@ class Renter:
             return record
         require_state(record, State.CLAIMED)
         return self._clerk.act(record, "reject", self._clerk.contract.reject(self._clerk.struct(record)))
+
+    def sign_answer(self, record: RentalRecord, *, accepts: bool, lifetime: int) -> RelayRequest:
+        """Sign the answer to a claim for somebody else to carry: a renter without ether must not lose it by silence.
+
+        Raises:
+            InputError: Nothing is claimed.
+        """
+        clerk = self._clerk
+        require_state(record, State.CLAIMED)
+        rental = clerk.struct(record)
+        call = clerk.contract.accept(rental) if accepts else clerk.contract.reject(rental)
+        return clerk.sign(call, lifetime=lifetime)
 
 
 def show_statement(clerk: Clerk, record: RentalRecord, said: SignedStatement) -> RentalRecord:

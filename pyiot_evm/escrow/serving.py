@@ -97,6 +97,7 @@ class RentalLoop:
     def __init__(self, watches: Sequence[Watch], *, poll: float) -> None:
         self._watches = watches
         self._poll = poll
+        self._told: dict[tuple[Role, RentalId | None], str] = {}
 
     def run(self, stop: threading.Event, *, report: Callable[[RentalAction], None] | None = None) -> None:
         """Watch until ``stop`` is set. A chain that does not answer is asked again."""
@@ -125,8 +126,15 @@ class RentalLoop:
         records = watch.look()
         now = watch.clerk.now() if records else 0
         begun = [item for record in records if (item := _begin(watch, record, now)) is not None]
-        actions = [item if isinstance(item, RentalAction) else _conclude(watch, *item) for item in begun]
-        return actions + watch.finish()
+        done = [item if isinstance(item, RentalAction) else _conclude(watch, *item) for item in begun]
+        return [action for action in done if action is not None and self._is_news(action)] + watch.finish()
+
+    def _is_news(self, action: RentalAction) -> bool:
+        """Whether to tell of an action: what fails again and again for one reason is told of once."""
+        subject, why = (action.role, action.rental_id), "" if action.error is None else action.error.message
+        is_told = bool(why) and self._told.get(subject) == why
+        self._told[subject] = why
+        return not is_told
 
 
 def _begin(watch: Watch, record: RentalRecord, now: int) -> RentalAction | tuple[Act, str] | None:
@@ -143,7 +151,7 @@ def _begin(watch: Watch, record: RentalRecord, now: int) -> RentalAction | tuple
         return _failed(watch, record, error)
 
 
-def _conclude(watch: Watch, act: Act, kind: str) -> RentalAction:
+def _conclude(watch: Watch, act: Act, kind: str) -> RentalAction | None:
     record, clerk = act.record, watch.clerk
     try:
         fresh = clerk.conclude(act)
@@ -158,7 +166,10 @@ def _conclude(watch: Watch, act: Act, kind: str) -> RentalAction:
     return RentalAction(kind, watch.role, record.rental_id, last.hash if last else "", last.gas if last else 0)
 
 
-def _failed(watch: Watch, record: RentalRecord, error: PyIotEvmError) -> RentalAction:
+def _failed(watch: Watch, record: RentalRecord, error: PyIotEvmError) -> RentalAction | None:
+    """Return a failure, unless somebody else did what was to be done."""
     (fresh,) = watch.clerk.refresh([record])
     _log.info("rental %s (%s): %s", record.rental_id, fresh.state, error)
+    if fresh.state is not record.state:
+        return None
     return RentalAction("failed", watch.role, record.rental_id, error=error)

@@ -10,7 +10,7 @@ from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.facade import Rentals
 from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import Role, State
-from pyiot_evm.exceptions import InputError
+from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.types import ZERO_ADDRESS
 
 DAMAGE = 3_000_000
@@ -164,6 +164,19 @@ def test_claim__when_small_enough__is_accepted(house):
     assert house.renter.rentals.ending(rental.id).how == "accepted"
 
 
+@pytest.mark.parametrize(("accepts", "how"), [(True, "accepted"), (False, "unruled")])
+def test_sign_answer__when_the_renter_has_no_ether__somebody_else_carries_it(house, accepts, how):
+    rental = house.checked_out()
+    house.owner.rentals.claim(rental.id, DAMAGE)
+    request = house.renter.rentals.sign_answer(rental.id, accepts=accepts)
+    first, second = house.arbiter.rentals.carry(request), house.arbiter.rentals.carry(request)
+    assert first == second
+    if not accepts:
+        house.pass_deadline(rental)
+        assert house.step(house.renter) == ["closed"]
+    assert house.renter.rentals.ending(rental.id).how == how
+
+
 def test_claim__when_nobody_answers__the_renters_loop_rejects_before_silence_grants_it(house):
     rental = house.checked_out(reply_window=3600)
     house.owner.rentals.claim(rental.id, DAMAGE)
@@ -241,6 +254,49 @@ def test_restore__when_the_offer_is_not_this_accounts__is_refused(house):
         house.renter.rentals.restore(offer)
     with pytest.raises(InputError, match="access key"):
         house.owner.rentals.restore(replace(offer, terms=replace(offer.terms, fee=1)))
+
+
+def test_hand_over__when_the_opening_is_not_deep_enough__waits(house):
+    house.owner.rentals.owning = OwnerPolicy(confirmations=2)
+    opened = house.renter.rentals.open(house.offer())
+    with pytest.raises(InputError, match="not confirmed yet"):
+        house.owner.rentals.hand_over(opened.id)
+    assert house.step(house.owner) == []
+    house.chain.mine(2)
+    assert house.step(house.owner) == ["handed-over"]
+
+
+def test_open__when_a_reorganisation_takes_it_back__opens_the_same_rental_again(house):
+    offer = house.offer()
+    before = house.chain.snapshot()
+    first = house.renter.rentals.open(offer)
+    assert house.step(house.owner) == ["handed-over"]
+    house.chain.revert(before)
+    assert [view.state for view in house.owner.rentals.all()] == [State.NONE]
+    assert house.step(house.owner) == house.step(house.renter) == []
+    again = house.renter.rentals.open(offer)
+    assert (again.id, again.state) == (first.id, State.OPENED)
+    assert house.step(house.owner) == ["handed-over"]
+
+
+def test_step__when_one_thing_fails_again_and_again__tells_of_it_once(house):
+    rental = house.checked_out()
+    house.owner.rentals.owning = OwnerPolicy(claim=lambda _: Claim(house.DEPOSIT + 1))
+    loop = house.owner.rentals.loop()
+    assert [(action.kind, action.rental_id) for action in loop.step()] == [("failed", rental.id)]
+    assert loop.step() == []
+
+
+def test_access_key__when_the_offer_names_a_later_block__is_found_all_the_same(house):
+    rental = house.active()
+    house.renter.rentals.close_journal()
+    house.owner.rentals.close_journal()
+    (house.chain.path / "rentals.sqlite").unlink()
+    house.chain.mine(3)
+    moved = replace(rental.offer, block=house.chain.block_number())
+    assert house.renter.rentals.open(moved).has_access_key
+    with pytest.raises(VerificationError, match="the chain has"):
+        house.renter.rentals.open(replace(moved, block=moved.block + 1000))
 
 
 def test_serve__when_stopped__ends(house):
