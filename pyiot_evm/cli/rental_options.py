@@ -1,6 +1,7 @@
 """The options of ``pyiot rental``, each said once, and how their texts are read."""
 
 from pathlib import Path
+from string import hexdigits
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -165,6 +166,8 @@ def rental_id(rentals: "Rentals", text: str) -> "RentalId":
     from pyiot_evm.types import RentalId  # noqa: PLC0415
 
     digits = text.lower().removeprefix("0x")
+    if not digits or set(digits) - set(hexdigits):
+        raise InputError(f"neither an id nor a file: {text!r}", hint="`pyiot rental list` shows the rentals")
     if len(digits) == 2 * RentalId.LENGTH:
         return RentalId(text)
     known = {item.rental_id for item in rentals.all()} if len(digits) >= _LEAST_DIGITS else set()

@@ -1,0 +1,192 @@
+"""`pyiot rental` from a terminal: what it prints, what comes next, what a dry run shows, and a node that goes away."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pyiot_evm.chain import background, connect, start_devnet, stop_devnet
+from pyiot_evm.cli import app
+from pyiot_evm.device.rental_messages import CheckIn, CheckOut
+from pyiot_evm.escrow.policies import OwnerPolicy
+from pyiot_evm.home import LIGHT, Home
+from pyiot_evm.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pyiot_evm.chain import Chain
+
+RUN = CliRunner()
+PASSPHRASE = "a passphrase of the tests"
+
+
+class Terminal:
+    """A home with an owner, a renter and a judge, and the commands that they type."""
+
+    def __init__(self, chain: Chain, home: Home) -> None:
+        self.chain, self.home, self.folder = chain, home, home.path
+        self.offer = self.folder / "offer.json"
+
+    def type(self, *words: object, code: int = 0) -> Any:
+        done = RUN.invoke(app, [str(word) for word in words])
+        assert done.exit_code == code, (words, done.stdout, done.stderr)
+        return done
+
+    def rental(self, *words: object, code: int = 0) -> Any:
+        return self.type("rental", *words, code=code)
+
+    def make(self, *words: object) -> None:
+        self.rental(
+            "offer", "--as", "owner", "--title", "Bay 7", "--for", "1h", "--fee", "0.5", "--deposit", "5",
+            "--arbiter", "judge", "--out", self.offer, *words,
+        )  # fmt: skip
+
+    def open(self) -> str:
+        self.make()
+        return str(self.rental("open", self.offer, "--as", "renter", "--quiet").stdout.strip())
+
+    def say(self, name: str, kind: type[CheckIn] | type[CheckOut]) -> Path:
+        with Machine.open(self.chain, "owner") as owner, self.home.keyring.device("owner") as device:
+            offer = owner.rentals.offers()[-1].offer
+            said = owner.rentals.clerk.messages.sign(kind(offer.id, self.chain.now()), device)
+        path = self.folder / f"{name}.json"
+        path.write_text(said.encode())
+        return path
+
+
+@pytest.fixture
+def terminal(devnet: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    home = Home(tmp_path, passphrase=lambda: PASSPHRASE, cost=LIGHT)
+    for name, value in {"HOME": tmp_path, "PASSPHRASE": PASSPHRASE, "RPC_URL": devnet.url}.items():
+        monkeypatch.setenv(f"PYIOT_{name}", str(value))
+    with connect(devnet.url, home=home) as chain:
+        for name, curve in (("owner", "p256"), ("renter", None), ("judge", None)):
+            Machine.create(chain, name, curve=curve).close()  # type: ignore[arg-type]
+        yield Terminal(chain, home)
+
+
+def test_commands__when_a_rental_runs__say_what_comes_next(terminal: Terminal) -> None:
+    terminal.make()
+    checked = terminal.rental("show", terminal.offer, "--as", "renter")
+    assert "state            verified" in checked.stdout
+    opened = terminal.rental("open", terminal.offer, "--as", "renter", "--max-price", "5.5")
+    assert "next: wait for the owner" in opened.stderr
+    rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
+    assert terminal.rental("open", terminal.offer, "--as", "judge", code=2).stderr.startswith("error: ")
+
+    assert "when the device has checked out" in terminal.rental("handover", rental[:12], "--as", "owner").stderr
+    assert terminal.rental("checkin", terminal.say("in", CheckIn), "--as", "renter").exit_code == 0
+    held = terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "renter", "--hold")
+    assert "next: pyiot rental serve --as renter" in held.stderr
+    assert "renter: checked-out rental 0x" in terminal.rental("serve", "--as", "renter", "--once").stdout
+    claimed = terminal.rental("claim", rental, "2", "--as", "owner", "--evidence", terminal.offer)
+    assert "claimed       2.00 DUSD" in claimed.stdout
+    assert f"pyiot rental accept {rental[:10]} --as renter" in terminal.rental("show", rental, "--as", "renter").stderr
+    assert terminal.rental("accept", rental, "--as", "renter").exit_code == 0
+    assert "ending        accepted" in terminal.rental("show", rental, "--as", "owner").stdout
+
+    doctor = terminal.type("doctor", "--as", "owner").stdout
+    assert "from rentals 2.50 DUSD" in " ".join(doctor.split())
+    assert "pyiot rental withdraw --as owner" in " ".join(doctor.split())
+    assert "withdrawn     2.50 DUSD" in terminal.rental("withdraw", "--as", "owner").stdout
+    rows = terminal.rental("list", "--as", "owner").stdout
+    assert "RENTAL" in rows
+    assert "TERMS" in rows
+    assert "nothing is to be done" in terminal.rental("serve", "--as", "owner", "--once").stderr
+
+
+def test_commands__when_refused__exit_2_and_say_why(terminal: Terminal) -> None:
+    rental = terminal.open()
+    for words, says in (
+        (("handover", rental, "--as", "renter"), "has no rental"),
+        (("claim", rental, "1", "--as", "owner"), "opened, not checked-out"),
+        (("accept", rental, "--as", "renter"), "opened, not claimed"),
+        (("key", rental, "--as", "renter", "--out", "key.json"), "there is no access key"),
+        (("handover", "0xffff", "--as", "owner"), "0 rentals begin with"),
+        (("checkin", terminal.offer, "--as", "renter"), "not a signed check-in"),
+        (("show", terminal.folder / "none.json", "--as", "renter"), "neither an id nor a file"),
+        (("open", terminal.folder / "none.json", "--as", "renter"), "cannot read"),
+        (("offer", "--as", "owner", "--title", "x", "--fee", "1", "--out", "x.json"), "needs an end or a length"),
+        (("offer", "--as", "owner", "--title", "x", "--fee", "1", "--for", "500d", "--out", "x.json"), "400 days"),
+        (("open", terminal.offer, "--as", "renter", "--max-price", "1", "--json"), ""),
+    ):
+        done = terminal.rental(*words, code=0 if not says else 2)
+        assert says in done.stderr
+    terminal.rental("close", rental, "--as", "renter", code=3)
+
+
+SENDING = ("open", "handover", "refund", "close", "cancel", "withdraw", "checkout", "claim", "waive", "serve")
+
+
+@pytest.mark.parametrize("verb", SENDING)
+def test_dry_run__when_it_sends__shows_the_call_and_changes_nothing(terminal: Terminal, verb: str) -> None:
+    terminal.make()
+    words: dict[str, tuple[object, ...]] = {
+        "open": (terminal.offer, "--as", "renter"),
+        "cancel": (terminal.offer, "--as", "owner"),
+    }
+    if verb not in words:
+        rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
+        words |= dict.fromkeys(("handover", "refund", "waive"), (rental, "--as", "owner"))
+        words |= {"close": (rental, "--as", "renter"), "withdraw": ("--as", "renter")}
+        words |= {"claim": (rental, "1", "--as", "owner"), "serve": ("--as", "owner", "--once")}
+        words["checkout"] = (terminal.say("out", CheckOut), "--as", "renter")
+        _bring_to(terminal, verb, rental)
+    before = terminal.chain.block_number()
+    shown = terminal.rental(verb, *words[verb], "--dry-run").stdout
+    assert "DepositEscrow." in shown
+    assert "nothing was sent" in shown
+    assert terminal.chain.block_number() == before
+
+
+def _bring_to(terminal: Terminal, verb: str, rental: str) -> None:
+    if verb in ("checkout", "claim", "waive", "serve"):
+        terminal.rental("handover", rental, "--as", "owner")
+    if verb in ("claim", "waive"):
+        terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    if verb == "serve":
+        terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner", "--hold")
+    if verb == "withdraw":
+        terminal.rental("refund", rental, "--as", "owner")
+    if verb == "close":
+        terminal.chain.increase_time(3601)
+
+
+def test_offer__when_dry__writes_no_file_and_signs_nothing(terminal: Terminal) -> None:
+    terminal.make("--dry-run")
+    assert not terminal.offer.exists()
+    assert terminal.rental("list", "--as", "owner", "--json").stdout.strip() == '{"rentals": [], "offers": []}'
+
+
+def test_serve__when_the_node_goes_away_and_comes_back__goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = 10_000 + secrets.randbelow(20_000)
+    monkeypatch.setattr(background, "_USUAL_PORTS", range(first, first + 50))
+    home = Home(tmp_path, passphrase=lambda: PASSPHRASE, cost=LIGHT)
+    url = start_devnet(home).url
+    stop, seen = threading.Event(), []  # type: ignore[var-annotated]
+    try:
+        with connect(home=home) as chain:
+            owner, renter = Machine.create(chain, "owner", curve="p256"), Machine.create(chain, "renter")
+            owner.rentals.owning = OwnerPolicy(poll=0.1)
+            offer = owner.rent_out("Bay 7", start=chain.now(), end=chain.now() + 3600, fee=1)
+            stop_devnet(home)
+            loop = threading.Thread(
+                target=lambda: owner.rentals.serve(stop=stop, report=lambda act: (seen.append(act.kind), stop.set()))  # type: ignore[func-returns-value]
+            )
+            loop.start()
+            loop.join(1)
+            assert start_devnet(home).url == url
+            renter.rentals.open(offer)
+            loop.join(60)
+            assert seen == ["handed-over"]
+    finally:
+        stop.set()
+        stop_devnet(home)
