@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -522,6 +523,80 @@ def test_lock__when_killed_at_any_line__repeats_no_counter_and_gives_one_check_i
     assert len(signatures) == 1
     made.lock = made.switched_on()
     assert made.lock.statements(key.terms_id)[0].signature.hex() in signatures
+
+
+class PowerLossError(BaseException):
+    """Nothing that was written before is lost, and nothing runs after."""
+
+
+class Fuse:
+    """Counts the moments around each write of a lock, and cuts the power at one of them."""
+
+    def __init__(self, monkeypatch):
+        self.count, self.fatal = 0, None
+        for name in ("pwrite", "fsync", "ftruncate", "open"):
+            monkeypatch.setattr(os, name, self.around(getattr(os, name), torn=name == "pwrite"))
+        monkeypatch.setattr(type(Path()), "replace", self.around(type(Path()).replace))
+
+    def around(self, function, *, torn=False):
+        def wrapped(*arguments, **named):
+            self.reach()
+            if torn and self.fatal is not None and self.count + 1 == self.fatal:
+                function(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2], *arguments[2:])
+                self.reach()
+            result = function(*arguments, **named)
+            self.reach()
+            return result
+
+        return wrapped
+
+    def reach(self):
+        self.count += 1
+        if self.count == self.fatal:
+            raise PowerLossError
+
+
+def rental_of(door, slot, key, told):
+    """A whole rental; whatever the lock says is noted."""
+    door.lock.program(slot)
+    for _ in range(2):
+        challenge = door.lock.challenge(key.terms_id, Purpose.OPEN)
+        told["counters"].append(challenge.counter)
+        told["check-in"].add(door.lock.answer(key.answer(challenge)))
+    told["check-out"].add(door.try_it(key, Purpose.CHECK_OUT))
+
+
+def test_lock__when_the_power_fails_around_each_write__ends_the_rental_with_one_statement_of_each_kind(
+    door, monkeypatch
+):
+    points, fatal = None, 0
+    while points is None or fatal < points:
+        fatal += 1
+        made = door(policy=LockPolicy(compact_at=2500))
+        secret = LocalSigner.create().secret
+        slot = made.slot(secret)
+        key = AccessKey(slot.terms.device, slot.terms_id, secret)
+        told = {"counters": [], "check-in": set(), "check-out": set()}
+        with monkeypatch.context() as patch:
+            fuse = Fuse(patch)
+            fuse.fatal = None if points is None else fatal - 1
+            try:
+                rental_of(made, slot, key, told)
+                points, fatal = (fuse.count + 1, 1) if points is None else (points, fatal)
+            except PowerLossError:
+                made.lock._book._journal.close()
+        made.lock.close()
+        made.lock = made.switched_on()
+        if len(made.lock.statements(key.terms_id)) < 2:
+            rental_of(made, slot, key, told)
+        check_in, check_out = made.lock.statements(key.terms_id)
+        assert told["check-in"] | {check_in} == {check_in}, fatal
+        assert told["check-out"] | {check_out} == {check_out}, fatal
+        assert told["counters"] == sorted(set(told["counters"])), fatal
+        assert made.openings >= 1
+        assert LockJournal.read(made.path)[0]["kind"] == "summary"
+        made.lock.close()
+    assert points > 40
 
 
 # The property
