@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError
 from pyiot_evm.payment.http_book import http_salt
+from pyiot_evm.payment.tokens import money_text
 from pyiot_evm.payment.vouchers import config_of
 from pyiot_evm.payment.x402_signer import ReadingSigner
 from pyiot_evm.types import Address
@@ -166,7 +167,9 @@ class HttpWallet:
         if not amount.isascii() or not amount.isdigit():
             raise InputError(f"nothing was paid: the server's price is no amount: {amount[:40]!r}")
         if int(amount) > most:
-            raise BudgetError(f"it costs more than {most} base units: {amount}; nothing was signed")
+            chain = self._payments.chain
+            asked, allowed = (money_text(chain, chain.token, units) for units in (int(amount), most))
+            raise BudgetError(f"it costs {asked}, at most {allowed} may be paid; nothing was signed")
         return terms.model_copy(update={"accepts": [chosen]})
 
 

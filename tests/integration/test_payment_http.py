@@ -85,7 +85,7 @@ def test_get__when_its_channel_was_left__opens_another(buyer, url):
 
 
 def test_get__when_it_costs_more_than_allowed__says_so_and_signs_nothing(buyer, url):
-    with pytest.raises(BudgetError, match=f"it costs more than {PRICE - 1} base units"):
+    with pytest.raises(BudgetError, match=r"it costs 0\.001 DUSD, at most 0\.000999 DUSD may be paid"):
         HttpPayer(buyer.payments).get(url, most=PRICE - 1)
     assert buyer.payments.channels()[0] == []
     assert buyer.payments.spending().in_period == 0
