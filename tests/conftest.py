@@ -321,3 +321,17 @@ def token(tmp_path_factory):
         command = ["softhsm2-util", "--init-token", "--free", "--label", "door", "--pin", PIN, "--so-pin", "31415926"]
         subprocess.run(command, check=True, capture_output=True)
         yield Token(module_path())
+
+
+@pytest.fixture(scope="session")
+def mock_code():
+    """The creation code of a contract that is there for tests alone; compiled where it is missing."""
+    root = Path(__file__).resolve().parents[1]
+
+    def code(name):
+        path = root / ".build" / "artifacts" / f"{name}.json"
+        if not path.exists():
+            subprocess.run([sys.executable, root / "scripts" / "tools" / "compile_contracts.py", "--all"], check=True)
+        return bytes.fromhex(json.loads(path.read_text())["bytecode"].removeprefix("0x"))
+
+    return code

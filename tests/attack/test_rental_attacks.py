@@ -1,6 +1,8 @@
 """Strangers who write offers, forge statements, open with masks that fit nothing, and replay what others revealed."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyiot_evm.chain.contract_errors import AccessKeyInvalid, CallerNotOwner, RenterIsOwner
+from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.contracts import deposit_escrow as structs
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.device import LocalSigner
@@ -315,3 +318,42 @@ EXAMPLE = RentalOffer(
     document=RentalDocument("Flat"),
     signature=b"\x07" * 65,
 )
+
+
+# --- an owner that is a contract ---
+
+
+def test_open__when_the_owner_is_a_contract__asks_it(house, mock_code):
+    key = LocalSigner.create()
+    code = mock_code("ContractWallet") + bytes(12) + key.address
+    wallet = deploy_once(house.owner.rentals.clerk.account, "ContractWallet", code)
+    offer = house.offer()
+    offer = replace(offer, terms=replace(offer.terms, owner=wallet))
+    with pytest.raises(VerificationError, match="did not sign"):
+        house.renter.rentals.open(replace(offer, signature=LocalSigner.create().sign_digest(offer.id)))
+    opened = house.renter.rentals.open(replace(offer, signature=key.sign_digest(offer.id)))
+    assert (opened.state, opened.owner) == (State.OPENED, wallet)
+
+
+# --- at the same moment ---
+
+
+def test_decision__when_hand_over_and_refund_race__exactly_one_of_them_stands(house):
+    for _ in range(4):
+        opened = house.renter.rentals.open(house.offer())
+        house.owner.rentals.get(opened.id)
+        acts = [house.owner.rentals.hand_over, house.owner.rentals.refund] * 2
+        start = threading.Barrier(len(acts))
+
+        def act(one, opened=opened, start=start):
+            start.wait()
+            try:
+                return one(opened.id).state
+            except InputError:
+                return None
+
+        with ThreadPoolExecutor(len(acts)) as pool:
+            states = [state for state in pool.map(act, acts) if state is not None]
+        record = house.owner.rentals.clerk.journal.rental(opened.id, house.owner.address, Role.OWNER)
+        assert set(states) == {State.ACTIVE if record.decision == "hand-over" else State.CLOSED}
+        assert [item.purpose for item in house.owner.rentals.get(opened.id).transactions] == [record.decision]

@@ -1,10 +1,6 @@
 """Rulings by contracts: by a device's readings, and by an outside court through its adapter."""
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -23,8 +19,6 @@ from pyiot_evm.escrow.rulings import deploy_court_arbiter
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.types import ZERO_ADDRESS
 
-ROOT = Path(__file__).resolve().parents[2]
-COURT = ROOT / ".build" / "artifacts" / "SmallCourt.json"
 SCHEMA = Schema((Field("temperature", unit="Cel", scale=2), Field("humidity", unit="%RH", scale=1)))
 AWARD, CLAIM = 2_000_000, 3_000_000
 
@@ -164,12 +158,9 @@ class Court:
 
     FEE = 12_345
 
-    def __init__(self, house):
-        if not COURT.exists():
-            subprocess.run([sys.executable, ROOT / "scripts" / "tools" / "compile_contracts.py", "--all"], check=True)
+    def __init__(self, house, code):
         self.juror = house.arbiter.rentals.clerk.account
         arguments = encode(["address", "uint256"], [self.juror.address, self.FEE])
-        code = bytes.fromhex(json.loads(COURT.read_text())["bytecode"].removeprefix("0x"))
         self.address = deploy_once(self.juror, "SmallCourt", code + arguments)
 
     def give(self, dispute, ruling):
@@ -178,8 +169,8 @@ class Court:
 
 
 @pytest.mark.parametrize(("ruling", "award"), [(1, CLAIM), (2, 0), (0, 0)])
-def test_court__when_it_has_ruled__the_loop_of_either_party_carries_it_to_the_escrow(house, ruling, award):
-    court = Court(house)
+def test_court__when_it_has_ruled__the_loop_of_either_party_carries_it_to_the_escrow(house, mock_code, ruling, award):
+    court = Court(house, mock_code("SmallCourt"))
     adapter = deploy_court_arbiter(house.owner.rentals.clerk, court.address)
     assert deploy_court_arbiter(house.renter.rentals.clerk, court.address) == adapter
     rental = disputed(house, arbiter=adapter)
