@@ -1,9 +1,11 @@
 """A desk for tests of trades on a real market, below the SDK's traders: every step by hand, honest or not."""
 
 import itertools
+import json
 import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
