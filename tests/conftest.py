@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from pyiot_evm.contracts.data_market import DataMarket, Disclosure, Order, OrderRevealed, Resale
 from pyiot_evm.contracts.dev_dollar import DevDollar
-from pyiot_evm.device import Pkcs11Key
+from pyiot_evm.device import Field, Pkcs11Key, ReadingJournal, Schema
 from pyiot_evm.device.lock import Lock
 from pyiot_evm.device.lock_messages import AccessKey, Purpose
 from pyiot_evm.device.lock_policy import LockHardware, LockPolicy
@@ -337,3 +337,23 @@ def mock_code():
         return bytes.fromhex(json.loads(path.read_text())["bytecode"].removeprefix("0x"))
 
     return code
+
+
+READING_SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
+
+
+@pytest.fixture(scope="session")
+def measure():
+    """Return a function that lets a machine's device measure some degrees, one a second."""
+
+    def measure_some(machine, count, *, schema=READING_SCHEMA):
+        keyring, entry = machine.chain.home.keyring, machine.chain.home.keyring.entry(machine.name)
+        folder = machine.chain.home.journals / entry.device.hex()
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{0:020d}-{'00' * 32}.readings"
+        with ReadingJournal.open(path, device=entry.device, schema=schema, curve=entry.curve) as journal:
+            first = len(journal)
+            rows = [(1_700_000_000_000 + 1000 * n, schema.fix([20 + n % 10])) for n in range(first, first + count)]
+            return journal.sign_many(keyring.device(machine.name), rows)
+
+    return measure_some

@@ -133,11 +133,12 @@ class StreamBuyer:
     def open(self, purchase: Purchase, price: int) -> Message:
         """Return the message that opens the stream: the voucher for all readings that came.
 
-        A channel that does not hold the next reading's price is paid into before, inside the budget.
+        A new channel is paid into before: a gateway does not look at empty ones.
         """
-        channel = self._payer.book.channel(purchase.channel_id)
-        self._payer.book.check_budget(channel, price)
-        self._fill(purchase, price)
+        channel = self._payer.sync(purchase.channel_id)
+        if not channel.balance:
+            self._payer.book.check_budget(channel, price)
+            self._fill(purchase, price)
         voucher = self._sign(self._payer.book.channel(purchase.channel_id), purchase.paid)
         return Message("open", voucher=voucher, seq=purchase.next_seq)
 

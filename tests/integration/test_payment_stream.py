@@ -4,24 +4,10 @@ import pytest
 
 from pyiot_evm.chain import Devnet
 from pyiot_evm.contracts.erc20 import Erc20
-from pyiot_evm.device import Field, ReadingJournal, Schema
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 
-SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
 PRICE, COUNT = 100, 210
-
-
-def measure(machine, count):
-    """Let a device measure."""
-    keyring, entry = machine.chain.home.keyring, machine.chain.home.keyring.entry(machine.name)
-    folder = machine.chain.home.journals / entry.device.hex()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{0:020d}-{'00' * 32}.readings"
-    with ReadingJournal.open(path, device=entry.device, schema=SCHEMA, curve=entry.curve) as journal:
-        first = len(journal)
-        rows = [(1_700_000_000_000 + 1000 * n, SCHEMA.fix([20 + n % 10])) for n in range(first, first + count)]
-        journal.sign_many(keyring.device(machine.name), rows)
 
 
 def dollars(machine):
@@ -35,7 +21,7 @@ def devnet():
 
 
 @pytest.fixture
-def seller(machines):
+def seller(machines, measure):
     machine = machines.new("seller", curve="p256")
     measure(machine, COUNT)
     return machine

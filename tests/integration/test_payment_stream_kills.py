@@ -1,0 +1,257 @@
+"""Both sides of a stream killed (SIGKILL) before and after every write of their books and every message.
+
+Buyer and gateway are processes with homes of their own. One of them is killed at each point and started again: every
+reading comes, in order and once for its price, and both books and the chain agree to the unit.
+"""
+
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import contextmanager, suppress
+
+import pytest
+from starlette.websockets import WebSocket
+from websockets.sync.client import ClientConnection
+
+from pyiot_evm import Devnet, Machine, connect
+from pyiot_evm.chain.transaction_journal import TransactionJournal
+from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.home import LIGHT, Home
+from pyiot_evm.payment.store import PaymentStore
+
+COUNT, PRICE = 2, 100
+MONEY = "0.0001"
+
+
+class Points:
+    """Counts the places where a process could die, and dies at one of them."""
+
+    def __init__(self, fatal):
+        self.count = 0
+        self.fatal = fatal
+        self.inside = threading.local()
+
+    def reach(self):
+        self.count += 1
+        if self.count == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self):
+        points, write, journal = self, PaymentStore.write, TransactionJournal._write
+        PaymentStore.write, TransactionJournal._write = self.around(write), self.around(journal)
+        send, send_text = ClientConnection.send, WebSocket.send_text
+
+        def sent(connection, *arguments):
+            points.reach()
+            send(connection, *arguments)
+            points.reach()
+
+        async def sent_text(connection, text):
+            points.reach()
+            await send_text(connection, text)
+            points.reach()
+
+        ClientConnection.send, WebSocket.send_text = sent, sent_text
+
+    def around(self, function):
+        """Wrap a transaction; one inside another is no place of its own."""
+
+        @contextmanager
+        def wrapped(*arguments, **named):
+            outermost = not getattr(self.inside, "depth", 0)
+            self.inside.depth = getattr(self.inside, "depth", 0) + 1
+            try:
+                if outermost:
+                    self.reach()
+                with function(*arguments, **named) as value:
+                    yield value
+                if outermost:
+                    self.reach()
+            finally:
+                self.inside.depth -= 1
+
+        return wrapped
+
+
+def spawn(play, *arguments):
+    """Run a function in a child of its own."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        play(*arguments)
+        code = 0
+    except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
+        traceback.print_exc(file=sys.stderr)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def home_of(folder):
+    return Home(folder, passphrase=lambda: "a passphrase of the tests", cost=LIGHT)
+
+
+def sell(chain_url, folder, port, fatal, counted):
+    """Serve until killed or told to end; write down how many points were passed."""
+    points = Points(fatal)
+    with connect(chain_url, home=home_of(folder)) as chain:
+        gateway = Gateway(Machine.open(chain, "seller"), GatewayConfig(price_stream=PRICE))
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        gateway.run(port=port, stop=stop, report=lambda _: points.install())
+    counted.write_text(str(points.count))
+
+
+def buy(chain_url, folder, name, url, device, mode, fatal, result):
+    """Buy some readings; write down what came, line by line, and in the end what the book says."""
+    points = Points(fatal)
+    with connect(chain_url, home=home_of(folder)) as chain:
+        machine = Machine.open(chain, name)
+        points.install()
+        book = machine.payments.payer.book
+        options = {"max_price": MONEY, "mode": mode, "follow": False, "prepay": COUNT, "patience": 60}
+        with result.with_suffix(".came").open("a") as came, machine.stream(url, device, **options) as stream:
+            for reading in stream:
+                came.write(f"{reading.seq}\n")
+                came.flush()
+        count = points.count
+        bought = [item.seq for item in stream._buyer.purchases.bought(device)]
+        (channel,) = book.channels()
+        spent = machine.payments.spending().in_period
+        result.write_bytes(pickle.dumps((bought, spent, channel.ceiling, channel.balance, stream.purchase, count)))
+
+
+class Stage:
+    """A devnet, a seller's home, and buyers in another one."""
+
+    def __init__(self, chain, folder, measure):
+        self.chain = chain
+        self.folder = folder
+        self.buyers, self.children = 0, []
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        seller = self.new("seller", folder / "selling", curve="p256")
+        self.device, self.seller = seller.device, seller.address
+        measure(seller, COUNT)
+        seller.close()
+
+    def new(self, name, folder, **options):
+        with connect(self.chain.url, home=home_of(folder)) as chain:
+            machine = Machine.create(chain, name, ether=0, dollars=0, **options)
+        self.chain.fund(machine.address, ether=1, dollars=1)
+        return machine
+
+    def gateway(self, fatal=None):
+        pid = spawn(sell, self.chain.url, self.folder / "selling", self.port, fatal, self.folder / "counted")
+        self.children.append(pid)
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return pid
+        raise AssertionError("the gateway did not come up")
+
+    def buyer(self, mode):
+        self.buyers += 1
+        name = f"buyer{self.buyers}"
+        self.new(name, self.folder / "buying" / name)
+        result = self.folder / f"{name}.result"
+        return lambda fatal=None: spawn(
+            buy, self.chain.url, self.folder / "buying" / name, name, self.url, self.device, mode, fatal, result
+        ), result
+
+    def clear(self):
+        """End what a failed test left."""
+        for pid in self.children:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+    def end(self, pid):
+        os.kill(pid, signal.SIGTERM)
+        assert os.waitpid(pid, 0)[1] == 0
+        return int((self.folder / "counted").read_text())
+
+    def money(self):
+        """Claim and settle everything; return what the seller got in all."""
+        with connect(self.chain.url, home=home_of(self.folder / "selling")) as chain:
+            payments = Machine.open(chain, "seller").payments
+            assert all(c.charged == c.ceiling == COUNT * PRICE for c in payments.payee.book.channels())
+            payments.claim()
+            payments.settle()
+            return chain.token_info().to_units(Machine.open(chain, "seller").balance())
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory, measure):
+    with Devnet() as chain:
+        stage = Stage(chain, tmp_path_factory.mktemp("stream-kills"), measure)
+        yield stage
+        stage.clear()
+
+
+def check(result, point):
+    """Check what a buyer has after all: each reading, once, for its price."""
+    bought, spent, ceiling, balance, purchase, count = pickle.loads(result.read_bytes())
+    came = [int(line) for line in result.with_suffix(".came").read_text().split()]
+    assert (bought, sorted(set(came))) == ([0, 1], [0, 1]), point
+    assert came in ([0, 1], [0, 0, 1], [0, 1, 1]), f"{point}: what was not taken comes again, nothing else"
+    assert (spent, ceiling, balance) == (COUNT * PRICE, COUNT * PRICE, COUNT * PRICE), point
+    assert (purchase.paid, purchase.signed, purchase.fault) == (COUNT * PRICE, None, ""), point
+    return count
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["locked", "plain"])
+def test_stream__when_the_buyer_is_killed_at_any_point__goes_on_and_pays_once(stage, mode, capfd):
+    gateway = stage.gateway()
+    before = stage.money()
+    start, result = stage.buyer(mode)
+    assert os.waitpid(start(), 0)[1] == 0
+    points = check(result, "nobody was killed")
+    assert points > 10 * COUNT
+    for fatal in range(1, points + 1):
+        start, result = stage.buyer(mode)
+        assert os.WIFSIGNALED(os.waitpid(start(fatal), 0)[1]), f"point {fatal} of {points} was not reached"
+        assert os.waitpid(start(), 0)[1] == 0
+        check(result, f"point {fatal} of {points}")
+    stage.end(gateway)
+    assert stage.money() - before == (points + 1) * COUNT * PRICE
+    with capfd.disabled():
+        sys.stdout.write(f"\n  buyer, {mode}: killed at each of {points} points\n")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", ["locked", "plain"])
+def test_stream__when_the_gateway_is_killed_at_any_point__goes_on_and_is_paid_once(stage, mode, capfd):
+    before = stage.money()
+    gateway = stage.gateway()
+    start, result = stage.buyer(mode)
+    assert os.waitpid(start(), 0)[1] == 0
+    check(result, "nobody was killed")
+    points = stage.end(gateway)
+    assert points > 6 * COUNT
+    for fatal in range(1, points + 1):
+        start, result = stage.buyer(mode)
+        gateway = stage.gateway(fatal)
+        buyer = start()
+        assert os.WIFSIGNALED(os.waitpid(gateway, 0)[1]), f"point {fatal} of {points} was not reached"
+        gateway = stage.gateway()
+        assert os.waitpid(buyer, 0)[1] == 0
+        check(result, f"point {fatal} of {points}")
+        stage.end(gateway)
+    assert stage.money() - before == (points + 1) * COUNT * PRICE
+    with capfd.disabled():
+        sys.stdout.write(f"\n  gateway, {mode}: killed at each of {points} points\n")
