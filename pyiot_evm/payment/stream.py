@@ -161,7 +161,7 @@ class ReadingStream:
         self._purchase: Purchase | None = None
         self._stored: list[BoughtReading] = []
         self._given: BoughtReading | None = None
-        self._ended = False
+        self._ended = self._was_there = self._unsettled = False
 
     @property
     def purchase(self) -> Purchase | None:
@@ -189,7 +189,7 @@ class ReadingStream:
             except (StreamStalledError, StreamRefusedError) as error:
                 self._disconnect()
                 end = time.monotonic() + self._patience if end is None else end
-                if not error.retryable or self._purchase is None or time.monotonic() + pause > end:
+                if not error.retryable or not self._was_there or time.monotonic() + pause > end:
                     raise
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -201,6 +201,9 @@ class ReadingStream:
     def close(self) -> None:
         """End the connection; what was signed and came is in the book. A second call does nothing."""
         self._take()
+        with suppress(TransportError):
+            if self._socket is not None:
+                self._wait_settled()
         self._disconnect()
         if self._lock is not None:
             self._lock.close()
@@ -237,15 +240,28 @@ class ReadingStream:
             elif message.kind in {"key", "reading"}:
                 self._given = self._buyer.take(purchase, message)
                 if message.kind == "key":
-                    self._send(self._buyer.pay(self._current()))
+                    self._settle()
                 return StreamedReading.of(self._given)
             elif message.kind == "end":
+                self._wait_settled()
                 self._ended = True
                 raise StopIteration
+
+    def _settle(self) -> None:
+        """Send the plain voucher for all that came; a broken connection sends it again when it is opened."""
+        paid = self._buyer.pay(self._current())
+        self._unsettled = True
+        with suppress(StreamStalledError):
+            self._send(paid)
+
+    def _wait_settled(self) -> None:
+        while self._unsettled:
+            self._receive(timeout=self._timeout)
 
     def _connect(self) -> None:
         """Connect, agree, take what is in the book and on the chain, and open the stream."""
         self._socket = _dial(self._place.address(self._terms.mode), self._timeout)
+        self._was_there = True
         stated = self._receive(only="terms")
         purchase = self._buyer.agree(stated)
         self._hold(purchase)
@@ -267,8 +283,11 @@ class ReadingStream:
         assert self._purchase is not None
         return self._buyer.purchases.get(self._purchase.channel_id)
 
-    def _receive(self, *, only: str | None = None) -> Message:
-        message = Message.decode(_received(self._socket, self._waits()), sent_by="seller")
+    def _receive(self, *, only: str | None = None, timeout: float | None = None) -> Message:
+        waits = self._waits() if timeout is None else timeout
+        message = Message.decode(_received(self._socket, waits), sent_by="seller")
+        if message.kind == "settled":
+            self._unsettled = False
         if message.kind == "refused":
             refusal = StreamRefusedError(
                 message["message"], reason=message["code"], retryable=message["retryable"], last=message["last"]
@@ -292,7 +311,7 @@ class ReadingStream:
 
     def _disconnect(self) -> None:
         if self._socket is not None:
-            socket, self._socket = self._socket, None
+            socket, self._socket, self._unsettled = self._socket, None, False
             with suppress(TransportError), _wire_errors():
                 socket.close()
 
