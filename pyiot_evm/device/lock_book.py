@@ -14,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from pyiot_evm.device.lock_guards import Backoff, GuardedClock
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LockBook"]
 
+_LOG: Final = logging.getLogger(__name__)
 _RESERVE: Final = 64
 
 
@@ -113,10 +115,17 @@ class LockBook:
         if self._watch is not None and self.state.tries and self.state.tries[-1] is not last:
             self._watch(self.state.tries[-1])
         if self._journal.size > self._compact_at:
-            summary = self.state.summary(self.identity)
+            self._compact()
+
+    def _compact(self) -> None:
+        summary = self.state.summary(self.identity)
+        try:
             self._journal.rewrite(summary)
-            self.state.apply(summary)
-            self._compact_at = max(self._least, 2 * self._journal.size)
+        except OSError as error:
+            _LOG.warning("the lock's journal is not written anew yet: %s", error)
+            return
+        self.state.apply(summary)
+        self._compact_at = max(self._least, 2 * self._journal.size)
 
     @staticmethod
     def read(path: Path) -> LockState:

@@ -26,7 +26,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Self
 from zlib import crc32
 
-from pyiot_evm.device.files import replace, write_new
+from pyiot_evm.device.files import sync_folder, write_new
 from pyiot_evm.device.journal_file import Head, HeadFile
 from pyiot_evm.device.schema import canonical_json
 from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, InputError, TransportError
@@ -121,13 +121,23 @@ class LockJournal:
         self._head_file.write(self._head)
 
     def rewrite(self, record: dict[str, Any]) -> None:
-        """Begin the file anew with one record that sums up all before; a crash leaves the old file or the new one."""
+        """Begin the file anew with one record that sums up all before; a crash leaves the old file or the new one.
+
+        Raises:
+            OSError: The disk is full or broken; the old file goes on.
+        """
         body = canonical_json(record)
-        replace(self.path, _header(self._head) + _FRAME.pack(len(body), crc32(body)) + body)
-        self._head = _after(self._head, body)
-        os.close(self._descriptor)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        self._size = os.fstat(self._descriptor).st_size
+        temporary = self.path.with_name(f".{self.path.name}.{os.urandom(4).hex()}")
+        try:
+            write_new(temporary, _header(self._head) + _FRAME.pack(len(body), crc32(body)) + body)
+            fresh = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)  # nothing may fail between the renaming and its use
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        stale, self._descriptor = self._descriptor, fresh
+        self._head, self._size = _after(self._head, body), os.fstat(fresh).st_size
+        os.close(stale)
+        sync_folder(self.path.parent)
         self._head_file.write(self._head)
 
     def close(self) -> None:
@@ -152,6 +162,8 @@ class LockJournal:
             raise ConfigurationError(
                 f"the lock's journal {self.path} is in use", hint="one process drives a lock: end the other one first"
             ) from error
+        for torn in self.path.parent.glob(f".{self.path.name}.*"):
+            torn.unlink(missing_ok=True)  # a new file that a crash left half written
         promised = self._head_file.read()
         if not self.path.exists() and promised is None:
             write_new(self.path, _header(_ZERO))

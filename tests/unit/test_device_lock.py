@@ -476,7 +476,24 @@ def test_journal__when_the_disk_is_full__nothing_opens(door, monkeypatch):
     assert door.unplugged().statements(key.terms_id) == door.lock.statements(key.terms_id)
 
 
-def _full(_descriptor):
+def test_journal__when_it_cannot_be_written_anew__goes_on_in_the_old_file(door, monkeypatch, caplog):
+    door = door(policy=LockPolicy(compact_at=2500))
+    key = door.rent()
+    with monkeypatch.context() as patch:
+        patch.setattr("pyiot_evm.device.lock_journal.write_new", _full)
+        for _ in range(20):
+            said = door.try_it(key)
+    assert "is not written anew yet: [Errno 28]" in caplog.text
+    assert door.path.stat().st_size > 4000
+    assert door.try_it(key) == said
+    assert LockJournal.read(door.path)[0]["kind"] == "summary"
+    torn = door.path.with_name(f".{door.path.name}.0badc0de")
+    torn.write_bytes(b"half")
+    assert door.unplugged().statements(key.terms_id) == (said,)
+    assert not torn.exists()
+
+
+def _full(*_arguments):
     raise OSError(28, "No space left on device")
 
 
