@@ -49,6 +49,7 @@ __all__ = ["Lock"]
 
 _LOG: Final = logging.getLogger(__name__)
 _WORD: Final = 32
+_RETRY: Final = 60
 
 
 class Lock:
@@ -64,6 +65,7 @@ class Lock:
         self._hardware = hardware
         self._mutex = threading.RLock()
         self._challenges: dict[tuple[TermsId, Purpose], Challenge] = {}
+        self._retry_at = 0
 
     @classmethod
     def open(
@@ -235,15 +237,22 @@ class Lock:
                 return
             if now >= self._book.backoff.until:
                 self._book.log_unlogged()
-            after = self.policy.check_out_after
-            for use in tuple(self._book.state.uses.values()):
-                if after is not None and use.is_running and now >= use.slot.terms.end + after:
-                    try:
-                        self._check_out(use, now, by="lock")
-                    except SigningError as error:
-                        _LOG.warning("the check-out of %s is not signed yet: %s", use.slot.terms_id, error)
+            self._check_out_late(now)
             if now - self._book.state.latest >= self.policy.beat:
                 self._book.write({"kind": "beat", "meter": self._meter()})
+
+    def _check_out_late(self, now: int) -> None:
+        """Check out the rentals whose renters went without a word; when the key does not sign, again in a minute."""
+        after = self.policy.check_out_after
+        if after is None or now < self._retry_at:
+            return
+        for use in tuple(self._book.state.uses.values()):
+            if use.is_running and now >= use.slot.terms.end + after:
+                try:
+                    self._check_out(use, now, by="lock")
+                except SigningError as error:
+                    _LOG.warning("the check-out of %s is not signed yet: %s", use.slot.terms_id, error)
+                    self._retry_at = now + _RETRY
 
     def trust_clock(self) -> None:
         """Take the clock as it is, even if it goes back: for its owner, at the device, after it was set wrongly.
@@ -252,6 +261,7 @@ class Lock:
         """
         with self._mutex:
             self._book.clock.trust()
+            self._retry_at = 0
             self._challenges.clear()
             self._book.write({"kind": "clock"})
 

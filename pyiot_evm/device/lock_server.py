@@ -112,7 +112,10 @@ class LockServer:
     def wait(self, stop: threading.Event, *, seconds: float = 15.0) -> None:
         """Let the lock do what is due, now and then, until an event is set."""
         while True:
-            self._lock.tick()
+            try:
+                self._lock.tick()
+            except PyIotEvmError as error:  # a full disk may have room again; the lock stays at its door
+                _LOG.warning("the lock cannot do what is due: %s", error)
             if stop.wait(seconds):
                 return
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -348,6 +349,22 @@ def test_server__when_it_listens_at_a_port__is_on_the_loopback_alone(door):
         assert phone.open(key).statement.terms_id == key.terms_id
     with pytest.raises(TransportError, match="nobody answers at"):
         LockClient(server._server.server_address[1]).hello()
+
+
+def test_disk__when_it_is_full_when_something_is_due__does_not_end_the_lock(door, monkeypatch, caplog):
+    made = door()
+    stop = threading.Event()
+
+    def full(_descriptor):
+        stop.set()
+        raise OSError(28, "No space left on device")
+
+    made.now += 1000
+    with monkeypatch.context() as patch, LockServer(made.lock, port=0) as server:
+        patch.setattr("os.fsync", full)
+        server.wait(stop, seconds=0.01)
+    assert "the lock cannot do what is due: cannot write the lock's journal" in caplog.text
+    assert isinstance(made.try_it(made.rent()).statement, CheckIn)
 
 
 def test_bolt__when_it_jams_while_a_phone_waits__is_an_error_that_says_nothing_of_the_disk(door, tmp_path):

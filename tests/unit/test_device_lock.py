@@ -330,6 +330,21 @@ def test_tick__when_the_renter_never_checks_out__the_lock_does_an_hour_after_the
     assert (door.lock.log()[-1].what, door.lock.log()[-1].outcome) == ("check-out", "lock")
 
 
+def test_tick__when_the_key_does_not_sign_the_check_out__tries_again_after_a_minute(door):
+    door = door()
+    key = door.rent()
+    door.try_it(key)
+    signer, door.signer = door.signer, LocalSigner.from_secret(door.signer.secret, "p256")
+    signer.close()
+    door.now = door.END + 3600
+    for _ in range(60):
+        door.lock.tick()
+        door.now += 1
+    assert [one.outcome for one in door.lock.log()].count(Refusal.SIGNER_FAILED) == 1
+    door.unplugged().tick()
+    assert door.lock.statements(key.terms_id)[1].statement.time == door.END + 3660
+
+
 def test_clock__when_it_goes_back_within_the_tolerance__stands_still(door):
     door = door()
     key = door.rent()
