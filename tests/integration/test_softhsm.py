@@ -43,6 +43,18 @@ def test_open__when_the_token_is_opened_again__is_the_same_signer(keys, token):
     assert verify_signature(keys["p256"].signer_bytes, bytes(32), keys["p256"].sign_digest(bytes(32)))
 
 
+def test_sign_digest__when_another_signer_of_the_process_logged_out__logs_in_again(keys, token, tmp_path):
+    script = tmp_path / "two.py"  # a process of its own: its first signer is the one that logs in
+    script.write_text(
+        "import sys\nfrom pyiot_evm.device import Pkcs11Signer, verify_signature\n"
+        "first, second = (Pkcs11Signer.open(sys.argv[1]) for _ in range(2))\n"
+        "before = second._opened\nfirst.close()\nsignature = second.sign_digest(bytes(32))\n"
+        "print(verify_signature(second.signer_bytes, bytes(32), signature), second._opened is not before)\n"
+    )
+    command = [sys.executable, str(script), token.uri("p256")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "True True\n"
+
+
 def test_sign_digest__when_threads_share_a_signer__signs_for_each(keys):
     signatures = {}
 

@@ -17,7 +17,7 @@ from pyiot_evm.device.keystore import LIGHT
 from pyiot_evm.device.lock import Lock
 from pyiot_evm.device.lock_journal import LockJournal
 from pyiot_evm.device.lock_messages import AccessError, AccessKey, Answer, Challenge, Purpose, Refusal
-from pyiot_evm.device.lock_policy import LockHardware, LockPolicy
+from pyiot_evm.device.lock_policy import LockHardware, LockPolicy, hash_in, number_in
 from pyiot_evm.device.lock_slots import Slot
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.exceptions import (
@@ -370,7 +370,91 @@ def test_clock__when_it_goes_back_by_more__nothing_opens_until_its_owner_trusts_
     assert door.unplugged().log()[-1].outcome == "ok"
 
 
+def test_clock__when_it_shows_nothing__nothing_opens(door):
+    made = door()
+    key = made.rent()
+    made.lock.close()
+    made.lock = Lock.open(
+        made.path, signer=made.signer, owner=made.owner.address, clock=lambda: int(Path("/nowhere").read_text())
+    )
+    refused(Refusal.CLOCK_WENT_BACK, made.lock.challenge, key.terms_id, Purpose.OPEN)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"tolerance": -1}, {"tolerance": 3601}, {"challenge_life": 1}, {"check_out_after": 86_400}, {"free_tries": 0},
+        {"max_slots": 0}, {"beat": 0}, {"compact_at": 0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_policy__when_it_would_open_too_widely_or_never__is_refused(bad):
+    with pytest.raises(InputError):
+        LockPolicy(**bad)
+
+
+def test_hardware__when_nothing_is_built_in__sees_and_counts_nothing(door):
+    made = door()
+    key = made.rent()
+    made.lock.close()
+    made.lock = Lock.open(made.path, signer=made.signer, owner=made.owner.address, clock=lambda: made.now)
+    assert made.try_it(key).statement == CheckIn(key.terms_id, made.now, bytes(32))
+    assert made.try_it(key, Purpose.CHECK_OUT).statement == CheckOut(key.terms_id, made.now, 0, bytes(32))
+
+
+def test_hardware__when_it_is_files__reads_them_each_time(tmp_path):
+    meter, photo = number_in(tmp_path / "kwh"), hash_in(tmp_path / "photo")
+    for number in (b"7\n", b" 12 kWh\n"):
+        (tmp_path / "kwh").write_bytes(number)
+        (tmp_path / "photo").write_bytes(number)
+        assert (meter(), photo()) == (int(number.split()[0]), keccak256(number))
+    (tmp_path / "kwh").write_bytes(b"")
+    with pytest.raises(ValueError, match="invalid literal"):
+        meter()
+
+
 # The journal
+
+
+def test_journal__when_its_beginning_is_damaged_or_it_is_closed__says_so(door):
+    made = door()
+    made.lock.close()
+    with pytest.raises(InputError, match="is closed"):
+        made.rent()
+    whole = made.path.read_bytes()
+    made.path.write_bytes(whole[:20] + b"\xff" + whole[21:])
+    for read in (made.switched_on, partial(LockJournal.read, made.path)):
+        with pytest.raises(ConsistencyError, match="the beginning of the lock's journal"):
+            read()
+    with pytest.raises(InputError, match="cannot read the lock's journal"):
+        LockJournal.read(made.path.with_name("nothing"))
+
+
+def test_journal__when_it_holds_a_record_of_a_newer_package__is_not_guessed_at(door):
+    made = door()
+    made.lock.close()
+    with LockJournal.open(made.path) as journal:
+        journal.append({"kind": "teleport", "time": made.now})
+    with pytest.raises(ConsistencyError, match="a record of an unknown kind: 'teleport'"):
+        made.switched_on()
+
+
+def test_journal__when_another_record_stands_where_the_head_points__was_forked(door):
+    made = door()
+    made.rent()
+    head = made.path.with_name(made.path.name + ".head")
+    made.lock.close()
+    start = made.path.read_bytes()
+    with LockJournal.open(made.path) as journal:
+        journal.append({"kind": "beat", "time": made.now})
+    kept = head.read_bytes()
+    made.path.write_bytes(start)
+    head.unlink()
+    with LockJournal.open(made.path) as journal:
+        journal.append({"kind": "beat", "time": made.now + 1})
+    head.write_bytes(kept)
+    with pytest.raises(ConsistencyError, match="is not the one that was written: it was forked"):
+        made.switched_on()
 
 
 def test_unplugged__when_it_comes_back__knows_all_and_gives_the_same_statements(door):

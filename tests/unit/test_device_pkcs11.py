@@ -48,6 +48,26 @@ def test_sign_digest__when_the_chip_gives_no_signature__is_an_error(curve, answe
         signer_on(curve, answer).sign_digest(bytes(32))
 
 
+def test_sign_digest__when_the_chip_is_gone__is_an_error_that_may_pass(monkeypatch):
+    def gone(_raw):
+        raise RuntimeError("DeviceRemoved")
+
+    monkeypatch.setenv("PYIOT_PKCS11_PIN", "1234")
+    with pytest.raises(SigningError, match="the token did not sign: cannot open the token door") as caught:
+        signer_on("p256", gone).sign_digest(bytes(32))
+    assert caught.value.retryable
+
+
+def test_sign_digest__when_the_chip_comes_back_with_another_key__is_an_error(monkeypatch):
+    def gone(_raw):
+        raise RuntimeError("DeviceRemoved")
+
+    signer = signer_on("p256", gone)
+    monkeypatch.setattr("pyiot_evm.device.pkcs11._open", lambda _place: Chip("p256", bytes))
+    with pytest.raises(SigningError, match="the token door holds another key now"):
+        signer.sign_digest(bytes(32))
+
+
 def test_parse__when_the_uri_is_whole__has_its_parts_decoded():
     key = Pkcs11Key.parse("pkcs11:token=my%20door;object=l%C3%B6ck;type=private?module-path=/m.so&pin-source=file:/p")
     assert (key.module, key.token, key.label, str(key.pin_source)) == ("/m.so", "my door", "löck", "/p")
