@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyiot_evm.escrow.owner import require_state
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.records import RentalRecord
-    from pyiot_evm.types import Address
+    from pyiot_evm.types import Address, TermsId
 
 __all__ = ["Arbiter"]
 
@@ -50,13 +51,15 @@ class Arbiter:
     def look(self) -> list[RentalRecord]:
         """Find rentals of the offers that name this account and return those that are not over."""
         clerk = self._clerk
-        for owner in {offer.terms.owner for offer in self._offers()}:
-            clerk.find(Role.ARBITER, owner, lambda owner=owner: self._offers(owner))  # type: ignore[misc]
+        for owner in clerk.journal.watched_owners(clerk.address):
+            clerk.find(Role.ARBITER, owner, born=partial(self._born, owner), offer_of=self._offer)
         return clerk.open_rentals(Role.ARBITER)
 
-    def _offers(self, owner: Address | None = None) -> list[RentalOffer]:
-        offers = self._clerk.journal.watched_offers(self._clerk.address)
-        return [offer for offer in offers if owner in (None, offer.terms.owner)]
+    def _born(self, owner: Address) -> int:
+        return min(offer.block for offer in self._clerk.journal.watched_offers(self._clerk.address, owner))
+
+    def _offer(self, terms_id: TermsId) -> RentalOffer | None:
+        return self._clerk.journal.watched_offer(terms_id, self._clerk.address)
 
     def rule(self, record: RentalRecord, award: int) -> RentalRecord:
         """Split what is claimed: ``award`` to the owner, the rest to the renter.

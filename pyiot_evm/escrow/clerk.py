@@ -131,26 +131,25 @@ class Clerk(Sender):
     def _fresh(self, record: RentalRecord) -> RentalRecord:
         return self.journal.rental(record.rental_id, record.account, record.role) or record
 
-    def find(self, role: Role, owner: Address, offers: Callable[[], Sequence[RentalOffer]]) -> None:
+    def find(
+        self, role: Role, owner: Address, *, born: Callable[[], int], offer_of: Callable[[TermsId], RentalOffer | None]
+    ) -> None:
         """Read the logs for rentals of an owner's offers; new ones are journalled under a role.
 
         Args:
             role: What this account is in them.
             owner: Whose offers.
-            offers: Asked after the chain's height, so that none is missed which is made meanwhile.
+            born: Asked where nothing was read yet: a height below which there is nothing.
+            offer_of: Gives an offer by its id; asked once the logs are read, so that none is missed which is made
+                meanwhile.
         """
         name = f"opened:{role}:{owner}:{self.address}"
         head, start = self.chain.block_number(), self.journal.cursor(name)
-        known = {offer.id: offer for offer in offers()}
-        if not known:
-            return
-        born = min(offer.block for offer in known.values())
-        first = born if start is None else max(born, start - _OVERLAP)
+        first = born() if start is None else max(start - _OVERLAP, 0)
         topics = [structs.RentalOpened.TOPIC, None, bytes(12) + owner]
         logs = self.chain.logs(address=self.contract.address, topics=topics, from_block=first, to_block=head)
-        events = [structs.RentalOpened.from_log(log) for log in logs]
-        found = [event for event in events if event.terms_id in known]
-        self.journal.add_rentals(self._opened(event, known[TermsId(event.terms_id)], role) for event in found)
+        found = [(event, offer_of(TermsId(event.terms_id))) for event in map(structs.RentalOpened.from_log, logs)]
+        self.journal.add_rentals(self._opened(event, offer, role) for event, offer in found if offer is not None)
         self.journal.set_cursor(name, head)
 
     def forget_scan(self, role: Role, owner: Address) -> None:

@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS rentals (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS rentals_by_account ON rentals (account, role, state);
 CREATE TABLE IF NOT EXISTS watched (
-  terms_id TEXT NOT NULL, arbiter TEXT NOT NULL, offer TEXT NOT NULL, PRIMARY KEY (terms_id, arbiter)
+  terms_id TEXT NOT NULL, arbiter TEXT NOT NULL, owner TEXT NOT NULL, offer TEXT NOT NULL,
+  PRIMARY KEY (terms_id, arbiter)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS statements (
   terms_id TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (terms_id, kind)
@@ -105,14 +106,25 @@ class RentalJournal(SqliteJournal):
 
     def watch_offer(self, offer: RentalOffer) -> None:
         """Keep an offer for its arbiter."""
-        values = (offer.id.hex(), offer.terms.arbiter.hex(), offer.encode())
+        values = (offer.id.hex(), offer.terms.arbiter.hex(), offer.terms.owner.hex(), offer.encode())
         with self._write() as database:
-            database.execute("INSERT OR IGNORE INTO watched VALUES (?, ?, ?)", values)
+            database.execute("INSERT OR IGNORE INTO watched VALUES (?, ?, ?, ?)", values)
 
-    def watched_offers(self, arbiter: Address) -> list[RentalOffer]:
-        """Return the offers that an arbiter keeps."""
-        found = self._read("SELECT offer FROM watched WHERE arbiter = ? ORDER BY rowid", arbiter.hex())
-        return [RentalOffer.decode(row["offer"]) for row in found]
+    def watched_owners(self, arbiter: Address) -> list[Address]:
+        """Return whose offers an arbiter keeps."""
+        found = self._read("SELECT DISTINCT owner FROM watched WHERE arbiter = ? ORDER BY owner", arbiter.hex())
+        return [Address(row["owner"]) for row in found]
+
+    def watched_offers(self, arbiter: Address, owner: Address) -> list[RentalOffer]:
+        """Return an owner's offers that an arbiter keeps."""
+        query = "SELECT offer FROM watched WHERE arbiter = ? AND owner = ? ORDER BY rowid"
+        return [RentalOffer.decode(row["offer"]) for row in self._read(query, arbiter.hex(), owner.hex())]
+
+    def watched_offer(self, terms_id: TermsId, arbiter: Address) -> RentalOffer | None:
+        """Return an offer that an arbiter keeps."""
+        query = "SELECT offer FROM watched WHERE terms_id = ? AND arbiter = ?"
+        found = self._read(query, terms_id.hex(), arbiter.hex())
+        return RentalOffer.decode(found[0]["offer"]) if found else None
 
     # Rentals
 
@@ -130,9 +142,10 @@ class RentalJournal(SqliteJournal):
 
     def rentals(self, account: Address, *, role: Role | None = None, is_open: bool = False) -> list[RentalRecord]:
         """Return an account's rentals, oldest first: all, of one role, or those that are not over."""
-        found = self._read("SELECT * FROM rentals WHERE account = ? ORDER BY rowid", account.hex())
-        records = [_rental(row) for row in found]
-        return [r for r in records if role in (None, r.role) and not (is_open and r.state.is_over)]
+        where = " AND state NOT IN ('closed', 'abandoned')" if is_open else ""
+        roles = tuple(Role) if role is None else (role,)
+        query = f"SELECT * FROM rentals WHERE account = ? AND role IN ({', '.join('?' * len(roles))}){where}"  # noqa: S608
+        return [_rental(row) for row in self._read(f"{query} ORDER BY rowid", account.hex(), *roles)]
 
     def set_standing(self, record: RentalRecord, standing: Standing) -> None:
         """Keep what the chain says of a rental."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.policies import Claim, OwnerPolicy
     from pyiot_evm.escrow.records import RentalRecord
     from pyiot_evm.relay import RelayRequest
+    from pyiot_evm.types import TermsId
 
 __all__ = ["DECISIONS", "Owner", "require_state"]
 
@@ -50,12 +51,16 @@ class Owner:
     def look(self) -> list[RentalRecord]:
         """Find new rentals of this owner's offers and return those that are not over, as the chain has them."""
         clerk = self._clerk
-        clerk.find(Role.OWNER, clerk.address, self._offers)
+        clerk.find(Role.OWNER, clerk.address, born=self._born, offer_of=self._offer)
         return clerk.open_rentals(Role.OWNER)
 
-    def _offers(self) -> list[RentalOffer]:
-        records = self._clerk.journal.offers(self._clerk.address)
-        return [record.offer for record in records if record.state is not OfferState.DRAFTED]
+    def _born(self) -> int:
+        blocks = [record.offer.block for record in self._clerk.journal.offers(self._clerk.address)]
+        return min(blocks, default=self._clerk.chain.block_number())
+
+    def _offer(self, terms_id: TermsId) -> RentalOffer | None:
+        record = self._clerk.journal.offer(terms_id, self._clerk.address)
+        return None if record is None or record.state is OfferState.DRAFTED else record.offer
 
     # Hand over
 
