@@ -111,7 +111,7 @@ class OrdersAndMoney(Renting):
             since: Unix milliseconds to begin at.
             follow: Whether to wait for readings that are not measured yet.
             prepay: For how many readings the channel is paid into at once; what is not used comes back.
-            again: Whether to go on with a gateway that delivered no reading before.
+            again: Whether to ask a gateway again that delivered no reading before; this costs nothing more.
             device_key: Whether this machine's device key signs the vouchers, on P-256 perhaps, not its account key.
             token: The ERC-20 to pay in; the chain's when left out.
             patience: Seconds for which a broken connection is tried again.

@@ -35,7 +35,7 @@ def stream(
     prepay: Annotated[int, typer.Option(metavar="N", min=1, help="Pay in for this many readings at once.")] = 100,
     device_key: Annotated[bool, typer.Option("--device-key", help="Sign vouchers with NAME's device key.")] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="Go on with a gateway that delivered no reading before.")
+        bool, typer.Option("--again", help="Ask a gateway again that delivered no reading before.")
     ] = False,
 ) -> None:
     """Buy readings one by one over one connection, each paid before the next one comes.

@@ -48,7 +48,7 @@ class StreamTerms:
         most: What one reading may cost, base units.
         prepay: For how many readings a channel is paid into at once.
         moves: Whether to begin with the reading that was asked for; else the stream goes on where it ended.
-        again: Whether to go on with a payee that delivered no reading before.
+        again: Whether to ask a payee again that delivered no reading before.
 
     Raises:
         InputError: There is no such mode.
@@ -126,7 +126,7 @@ class StreamBuyer:
         if purchase.fault and not wanted.again:
             raise InputError(
                 f"nothing more is bought from {purchase.payee}: {purchase.fault}",
-                hint="`--again` goes on with it, and pays what it has",
+                hint="`--again` asks it for that reading again, for nothing more",
             )
         return self._placed(self.purchases.forgive(purchase.channel_id), stated["seq"])
 

@@ -26,7 +26,9 @@ class StreamFaultError(VerificationError):
     """
 
     code: ClassVar[str] = "stream_fault"
-    default_hint: ClassVar[str] = "buy from somebody else; `--again` goes on with this payee, and pays what it has"
+    default_hint: ClassVar[str] = (
+        "buy from somebody else; `--again` asks this gateway for the same reading, for nothing more"
+    )
 
     def __init__(self, message: str, *, seq: int, lost: int) -> None:
         super().__init__(message)

@@ -57,7 +57,7 @@ class Purchase:
         next_seq: The reading that comes next.
         signed: The reading under way, if one is.
         fault: Why nothing more is bought; empty where nothing is wrong.
-        lost: What was paid for readings that were none, base units.
+        lost: What the payee can take for the reading under way, which was none when it came, base units.
     """
 
     channel_id: ChannelId
@@ -233,7 +233,7 @@ class StreamPurchases:
             database.execute("INSERT OR REPLACE INTO bought_readings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", row)
             database.execute(
                 "UPDATE stream_purchases SET paid = signed_ceiling, next_seq = ?, signed_seq = -1, lock = '',"
-                " sealed = x'' WHERE channel_id = ?",
+                " sealed = x'', fault = '', lost = '0' WHERE channel_id = ?",
                 (bought.seq + 1, channel_id.hex()),
             )
         return self.get(channel_id)
@@ -241,11 +241,11 @@ class StreamPurchases:
     def accuse(self, channel_id: bytes, fault: str) -> Purchase:
         """Write down that what came for the reading under way is no reading: nothing more is bought.
 
-        The voucher of that reading stays promised: whoever knows the key can claim it.
+        Its voucher stays promised, and nothing is promised above it.
         """
         with self._store.write() as database:
             known = self.get(channel_id)
-            lost = known.lost + (0 if known.signed is None else known.signed.ceiling - known.paid)
+            lost = 0 if known.signed is None else known.signed.ceiling - known.paid
             database.execute(
                 "UPDATE stream_purchases SET fault = ?, lost = ? WHERE channel_id = ?",
                 (fault, str(lost), channel_id.hex()),
@@ -253,14 +253,9 @@ class StreamPurchases:
         return self.get(channel_id)
 
     def forgive(self, channel_id: bytes) -> Purchase:
-        """Go on with a payee that delivered no reading: what it has for it is paid."""
+        """Ask a payee again that delivered no reading; the reading under way comes first, and costs nothing more."""
         with self._store.write() as database:
-            database.execute(
-                "UPDATE stream_purchases SET fault = '', lock = '', sealed = x'',"
-                " paid = CASE WHEN signed_seq < 0 THEN paid ELSE signed_ceiling END, signed_seq = -1"
-                " WHERE channel_id = ? AND fault != ''",
-                (channel_id.hex(),),
-            )
+            database.execute("UPDATE stream_purchases SET fault = '' WHERE channel_id = ?", (channel_id.hex(),))
         return self.get(channel_id)
 
     # What was bought

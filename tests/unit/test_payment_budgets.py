@@ -47,8 +47,18 @@ def test_spend__when_there_is_no_budget__counts_and_limits_nothing(budgets):
     ("budget", "first", "second", "words"),
     [
         (Budget(each_payment=10), 10, 11, "allows 10 base units for a payment: 0 base units are spent, 11 base"),
-        (Budget(each_period=15), 10, 6, "allows 15 base units for a period of 86400 s: 10 base units are spent, 6 base"),
-        (Budget(each_payee=15), 10, 6, "for the payee 0x0303030303030303030303030303030303030303: 10 base units are spent"),
+        (
+            Budget(each_period=15),
+            10,
+            6,
+            "allows 15 base units for a period of 86400 s: 10 base units are spent, 6 base",
+        ),
+        (
+            Budget(each_payee=15),
+            10,
+            6,
+            "for the payee 0x0303030303030303030303030303030303030303: 10 base units are spent",
+        ),
     ],
 )
 def test_spend__when_a_limit_would_be_passed__refuses_and_counts_nothing(budgets, budget, first, second, words):
