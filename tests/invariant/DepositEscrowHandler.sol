@@ -37,6 +37,8 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         uint256 charge;
         uint256 award;
         uint256 mostClaimed;
+        uint256 cameAt;
+        uint256 leftAt;
         bool isHandedOver;
         bool isCheckedOut;
         uint256 endings;
@@ -228,7 +230,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         bytes memory signature = sign(_deviceSecret(how), escrow.checkInDigest(said));
         bytes memory call = abi.encodeCall(escrow.checkIn, (rentalAt(made), said, signer, signature));
         (bool ok,) = attempt(actor(how >> 200), address(escrow), call, problem);
-        if (ok) made.state = I.RentalState.CheckedIn;
+        if (ok) (made.state, made.cameAt) = (I.RentalState.CheckedIn, block.timestamp);
     }
 
     function checkOut(uint256 which, uint256 how) external {
@@ -252,7 +254,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         (bool ok,) = attempt(actor(how >> 200), address(escrow), call, problem);
         if (!ok) return;
         uint256 metered = uint256(chosen.terms.rate) * units;
-        made.isCheckedOut = true;
+        (made.isCheckedOut, made.leftAt) = (true, block.timestamp);
         _charge(made, metered < chosen.terms.meterCap ? metered : chosen.terms.meterCap);
     }
 
@@ -504,6 +506,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
     function _end(Model storage made, uint256 owners, uint256 renters) private {
         _pay(made, owners, renters);
         (made.state, made.deadline, made.claimed) = (I.RentalState.Closed, 0, 0);
+        (made.cameAt, made.leftAt) = (0, 0);
         ++made.endings;
     }
 

@@ -49,6 +49,62 @@ contract DepositEscrowInvariants is TestBase {
         targetSelector(address(handler), seldom);
     }
 
+    /// @notice The handler is no idle one: a history of its calls gets to every state, to charges, awards and rulings.
+    /// @dev Without this, invariants of a handler that never gets anywhere would hold too.
+    function test_handler__when_played__gets_everywhere() public {
+        bytes4[14] memory calls = [
+            Handler.offer.selector,
+            Handler.open.selector,
+            Handler.open.selector,
+            Handler.handOver.selector,
+            Handler.handOver.selector,
+            Handler.checkIn.selector,
+            Handler.checkOut.selector,
+            Handler.claim.selector,
+            Handler.answer.selector,
+            Handler.rule.selector,
+            Handler.close.selector,
+            Handler.passTime.selector,
+            Handler.waive.selector,
+            Handler.refund.selector
+        ];
+        uint256[8] memory seen;
+        for (uint256 i = 0; i < 1200; ++i) {
+            uint256 word = uint256(keccak256(abi.encode(i)));
+            bytes4 selector = calls[word % (i % 7 == 0 ? 14 : 12)];
+            bytes memory data = selector == Handler.offer.selector || selector == Handler.passTime.selector
+                ? abi.encodeWithSelector(selector, word >> 8)
+                : abi.encodeWithSelector(selector, word >> 8, word >> 16);
+            (bool ok,) = address(handler).call(data);
+            uint256 last = handler.count();
+            if (!ok || i % 8 != 0 || last == 0) continue;
+            for (uint256 j = last > 12 ? last - 12 : 0; j < last; ++j) {
+                (Handler.Model memory made,) = handler.modelOf(j);
+                ++seen[uint256(made.state)];
+            }
+        }
+        for (uint256 i = 1; i < 8; ++i) {
+            assertGt(seen[i], 5, "a state was hardly seen");
+        }
+        _assertEverythingHappened();
+        _assertPredicted();
+    }
+
+    function _assertEverythingHappened() private view {
+        uint256[5] memory happened;
+        for (uint256 i = 0; i < handler.count(); ++i) {
+            (Handler.Model memory made,) = handler.modelOf(i);
+            if (made.isCheckedOut) ++happened[0];
+            if (made.charge != 0 && !made.isCheckedOut) ++happened[1];
+            if (made.award != 0) ++happened[2];
+            if (made.mostClaimed != 0 && made.award == 0) ++happened[3];
+            if (made.endings != 0 && !made.isHandedOver) ++happened[4];
+        }
+        for (uint256 i = 0; i < 5; ++i) {
+            assertGt(happened[i], 0, "something never happened");
+        }
+    }
+
     /// @notice What was paid in is credited or still held, for each rental and for each token, to the unit.
     function invariant_DE1_what_was_paid_in_is_credited_or_held() public view {
         _assertPredicted();
@@ -98,6 +154,9 @@ contract DepositEscrowInvariants is TestBase {
             assertEq(uint256(held), made.held, "held");
             assertEq(uint256(claimed), made.claimed, "claimed");
             assertEq(made.endings, state == I.RentalState.Closed ? 1 : 0, "endings");
+            (uint40 checkedInAt, uint40 checkedOutAt) = escrow.timesOf(made.id);
+            assertEq(uint256(checkedInAt), made.cameAt, "checked in at");
+            assertEq(uint256(checkedOutAt), made.leftAt, "checked out at");
         }
         for (uint256 i = 0; i < handler.offerCount(); ++i) {
             Handler.Offer memory offered = handler.offerAt(i);

@@ -272,6 +272,30 @@ contract DepositEscrowUseTest is DepositEscrowKit {
 
     /* views */
 
+    function test_timesOf__when_device_spoke__are_its_times_until_the_end() public {
+        I.Rental memory rental = active();
+        _assertTimes(rental, 0, 0);
+        sayIn(rental, checkInOf(rental));
+        _assertTimes(rental, rental.terms.start, 0);
+        sayOut(rental, checkOutOf(rental, 10));
+        _assertTimes(rental, rental.terms.start, END);
+        vm.prank(owner);
+        escrow.claim(rental, 1, 0);
+        _assertTimes(rental, rental.terms.start, END);
+        vm.prank(renter);
+        escrow.reject(rental);
+        _assertTimes(rental, rental.terms.start, END);
+        vm.prank(arbiter);
+        escrow.rule(rental, 1);
+        _assertTimes(rental, 0, 0);
+    }
+
+    function _assertTimes(I.Rental memory rental, uint256 came, uint256 left) private view {
+        (uint40 checkedInAt, uint40 checkedOutAt) = escrow.timesOf(idOf(rental));
+        assertEq(uint256(checkedInAt), came, "checked in at");
+        assertEq(uint256(checkedOutAt), left, "checked out at");
+    }
+
     function test_digests__when_compared_with_the_design__are_the_same() public {
         I.Rental memory rental = rentalOf(termsOf());
         I.CheckIn memory entered = checkInOf(rental);

@@ -22,6 +22,7 @@ contract RuleArbiterTest is DepositEscrowKit {
     bytes32 private constant DEVICE = keccak256("the lock");
     /// @dev The slot in milliseconds.
     uint64 private constant FROM = uint64(START + 1 hours) * 1000;
+    uint64 private constant END = uint64(START + 3 hours) * 1000;
     uint64 private constant MINUTE = 60_000;
     int128 private constant LIMIT = 8000;
 
@@ -62,19 +63,58 @@ contract RuleArbiterTest is DepositEscrowKit {
         assertCredit(owner, CHARGE + AWARD);
     }
 
-    /// @dev Late return: the field `occupied` above 0, dated after the slot's end.
+    /// @dev Late return: the field `occupied` above 0, dated after the slot's end and before the late check-out.
     function test_rule__when_occupied_after_the_end__awards() public {
         IRuleArbiter.Agreement memory agreement = _agreement(2);
         agreement.params = _params(0);
-        (agreement.from, agreement.until) = (uint64(START + 3 hours) * 1000 + 1, type(uint64).max);
-        I.Rental memory rental = _disputed(agreement, CLAIM);
+        (agreement.from, agreement.until) = (END + 1, type(uint64).max);
+        I.Rental memory rental = _disputedLate(agreement, 0, uint40(END / 1000 + 600));
+        uint256 until = END + 600_999;
         bytes[] memory early = _leavesAt(FROM, 2, 1);
-        vm.expectRevert(
-            abi.encodeWithSelector(IRuleArbiter.LeafOutOfTime.selector, 0, FROM, agreement.from, agreement.until)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IRuleArbiter.LeafOutOfTime.selector, 0, FROM, agreement.from, until));
         judge.rule(rental, DOCUMENT, agreement, early);
         judge.rule(rental, DOCUMENT, agreement, _leavesAt(agreement.from, 2, 1));
         assertCredit(owner, CHARGE + AWARD);
+    }
+
+    /// @dev What the device saw before the renter came, or after the renter left, is not held against the renter.
+    function test_rule__when_the_renter_was_not_there__reverts() public {
+        IRuleArbiter.Agreement memory agreement = _agreement(1);
+        (uint40 came, uint40 left) = (uint40(FROM / 1000 + 100), uint40(FROM / 1000 + 200));
+        I.Rental memory rental = _disputedLate(agreement, came, left);
+        (uint40 checkedInAt, uint40 checkedOutAt) = escrow.timesOf(idOf(rental));
+        assertEq(uint256(checkedInAt), came, "came");
+        assertEq(uint256(checkedOutAt), left, "left");
+        (uint256 from, uint256 until) = (uint256(came) * 1000, uint256(left) * 1000 + 999);
+        uint256[2] memory times = [from - 1, until + 1];
+        for (uint256 i = 0; i < 2; ++i) {
+            bytes[] memory leaves = _leavesAt(uint64(times[i]), 1, 9000);
+            vm.expectRevert(abi.encodeWithSelector(IRuleArbiter.LeafOutOfTime.selector, 0, times[i], from, until));
+            judge.rule(rental, DOCUMENT, agreement, leaves);
+        }
+        uint256 before = vm.snapshotState();
+        judge.rule(rental, DOCUMENT, agreement, _leavesAt(uint64(from), 1, 9000));
+        assertTrue(vm.revertToState(before), "revert");
+        judge.rule(rental, DOCUMENT, agreement, _leavesAt(uint64(until), 1, 9000));
+        assertCredit(owner, CHARGE + AWARD);
+    }
+
+    /// @dev Disputed after a check-in (none where `came` is 0) and a check-out at these times of the device.
+    function _disputedLate(IRuleArbiter.Agreement memory agreement, uint40 came, uint40 left)
+        private
+        returns (I.Rental memory rental)
+    {
+        rental = active(_terms(agreement));
+        I.CheckIn memory entered = checkInOf(rental);
+        entered.time = came;
+        if (came != 0) sayIn(rental, entered);
+        I.CheckOut memory gone = checkOutOf(rental, 10);
+        gone.time = left;
+        sayOut(rental, gone);
+        vm.prank(owner);
+        escrow.claim(rental, CLAIM, EVIDENCE);
+        vm.prank(renter);
+        escrow.reject(rental);
     }
 
     function test_rule__when_less_is_claimed_than_agreed__awards_the_claim() public {
