@@ -58,6 +58,8 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
 
     /// @notice What the model says that an account can withdraw.
     mapping(address account => mapping(address token => uint256 amount)) public creditModel;
+    /// @notice How often the calls that went through led to each state.
+    uint256[8] public reached;
     /// @notice What was sent to the escrow unasked.
     mapping(address token => uint256 amount) public donated;
 
@@ -94,9 +96,9 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         terms.signerHash = keccak256(signerBytes());
         terms.arbiter = actor(4);
         (terms.keyX, terms.keyY) = (_keyX, _keyY);
-        terms.start = uint40(block.timestamp + (shape >> 16) % 3 hours);
+        terms.start = uint40(block.timestamp + (shape >> 16) % 2 hours);
         terms.end = terms.start + 1 + uint40((shape >> 32) % 6 hours);
-        terms.grace = uint32((shape >> 48) % 2 hours);
+        terms.grace = uint32(20 minutes + (shape >> 48) % 4 hours);
         terms.claimWindow = uint32(10 minutes + (shape >> 64) % 3 hours);
         terms.replyWindow = uint32(10 minutes + (shape >> 72) % 3 hours);
         terms.rulingWindow = uint32(10 minutes + (shape >> 80) % 3 hours);
@@ -126,6 +128,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         if (!ok) return;
         (chosen.isSpent, chosen.opens) = (true, chosen.opens + 1);
         (made.state, made.deadline) = (I.RentalState.Opened, _handOverDeadline(chosen.terms));
+        ++reached[uint256(I.RentalState.Opened)];
         made.held = uint256(chosen.terms.fee) + chosen.terms.meterCap + chosen.terms.deposit;
         made.paidIn = made.held;
         _models.push(made);
@@ -212,7 +215,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         (bool ok,) = attempt(caller, address(escrow), call, problem);
         if (!ok) return;
         made.isHandedOver = true;
-        (made.state, made.deadline) = (I.RentalState.Active, uint256(_offers[made.offer].terms.end) + 1 days);
+        _enter(made, I.RentalState.Active, uint256(_offers[made.offer].terms.end) + 1 days);
     }
 
     function checkIn(uint256 which, uint256 how) external {
@@ -230,7 +233,9 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         bytes memory signature = sign(_deviceSecret(how), escrow.checkInDigest(said));
         bytes memory call = abi.encodeCall(escrow.checkIn, (rentalAt(made), said, signer, signature));
         (bool ok,) = attempt(actor(how >> 200), address(escrow), call, problem);
-        if (ok) (made.state, made.cameAt) = (I.RentalState.CheckedIn, block.timestamp);
+        if (!ok) return;
+        made.cameAt = block.timestamp;
+        _enter(made, I.RentalState.CheckedIn, made.deadline);
     }
 
     function checkOut(uint256 which, uint256 how) external {
@@ -307,7 +312,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         (bool ok,) = attempt(caller, address(escrow), call, problem);
         if (!ok) return;
         _pay(made, 0, uint256(terms.deposit) - amount);
-        (made.state, made.deadline) = (I.RentalState.Claimed, block.timestamp + terms.replyWindow);
+        _enter(made, I.RentalState.Claimed, block.timestamp + terms.replyWindow);
         (made.claimed, made.mostClaimed) = (amount, amount);
     }
 
@@ -326,7 +331,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
             made.award = made.held;
             return _end(made, made.held, 0);
         }
-        (made.state, made.deadline) = (I.RentalState.Disputed, block.timestamp + _offers[made.offer].terms.rulingWindow);
+        _enter(made, I.RentalState.Disputed, block.timestamp + _offers[made.offer].terms.rulingWindow);
     }
 
     function rule(uint256 which, uint256 how) external {
@@ -412,7 +417,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
 
     function passTime(uint256 how) external {
         how = _mix(how);
-        vm.warp(block.timestamp + (how & 0x700 == 0 ? (how >> 16) % 2 days : (how >> 16) % 40 minutes));
+        vm.warp(block.timestamp + (how & 0xf00 == 0 ? (how >> 16) % 2 days : (how >> 16) % 20 minutes));
     }
 
     /* FOR THE INVARIANTS */
@@ -500,13 +505,18 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         I.Terms storage terms = _offers[made.offer].terms;
         made.charge = terms.fee + metered;
         _pay(made, made.charge, terms.meterCap - metered);
-        (made.state, made.deadline) = (I.RentalState.CheckedOut, block.timestamp + terms.claimWindow);
+        _enter(made, I.RentalState.CheckedOut, block.timestamp + terms.claimWindow);
+    }
+
+    function _enter(Model storage made, I.RentalState state, uint256 deadline) private {
+        (made.state, made.deadline) = (state, deadline);
+        ++reached[uint256(state)];
     }
 
     function _end(Model storage made, uint256 owners, uint256 renters) private {
         _pay(made, owners, renters);
-        (made.state, made.deadline, made.claimed) = (I.RentalState.Closed, 0, 0);
-        (made.cameAt, made.leftAt) = (0, 0);
+        _enter(made, I.RentalState.Closed, 0);
+        (made.claimed, made.cameAt, made.leftAt) = (0, 0, 0);
         ++made.endings;
     }
 
