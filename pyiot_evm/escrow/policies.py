@@ -51,7 +51,7 @@ class OwnerPolicy:
         confirmations: Blocks on top of the opening before the access key is handed over; the chain's own number when
             left out.
         hand_over_margin: Seconds before the deadline after which the loop no longer hands over.
-        waive: Whether the deposit goes back as soon as the device has checked out, where ``claim`` says nothing.
+        waive: Whether the deposit goes back as soon as the device has checked out, unless there is a ``claim`` to ask.
         claim: Asked once a rental is checked out, until it answers: what to claim; ``None`` for not yet.
         evidence: Asked for each disputed rental with an agreement on readings: the device's readings, of which those
             that show what was agreed are submitted; ``None`` for not yet.

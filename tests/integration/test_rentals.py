@@ -1,16 +1,20 @@
 """Rentals on a real chain: owner, renter and arbiter by the SDK, the device by its own key."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
+from pyiot_evm.chain import connect
 from pyiot_evm.chain.contract_errors import WindowIsOpen
+from pyiot_evm.contracts.deposit_escrow import DepositClaimed
 from pyiot_evm.device import LocalSigner
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.facade import Rentals
 from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import Role, State
 from pyiot_evm.exceptions import InputError, VerificationError
+from pyiot_evm.machine import Machine
 from pyiot_evm.types import ZERO_ADDRESS
 
 DAMAGE = 3_000_000
@@ -297,6 +301,33 @@ def test_access_key__when_the_offer_names_a_later_block__is_found_all_the_same(h
     assert house.renter.rentals.open(moved).has_access_key
     with pytest.raises(VerificationError, match="the chain has"):
         house.renter.rentals.open(replace(moved, block=moved.block + 1000))
+
+
+def test_serve__when_two_loops_run_on_one_account__do_everything_once(house):
+    house.renter.rentals.renting = RenterPolicy(accept_up_to=0)
+    opened = [house.renter.rentals.open(house.offer()) for _ in range(3)]
+    with connect(house.chain.url, home=house.chain.home) as chain, Machine.open(chain, house.owner.name) as second:
+        policy = OwnerPolicy(claim=lambda _: Claim(DAMAGE))
+        house.owner.rentals.owning = second.rentals.owning = policy
+        for rental in opened:
+            house.owner.rentals.get(rental.id)
+
+        def both():
+            with ThreadPoolExecutor(2) as pool:
+                return list(pool.map(house.step, (house.owner, second)))
+
+        both()
+        for rental in opened:
+            house.renter.rentals.hold(house.say(CheckOut(rental.terms_id, house.chain.now())))
+        both()
+        house.step(house.renter)
+        both()
+        for rental in opened:
+            seen = house.owner.rentals.get(rental.id)
+            assert seen.state is State.CLAIMED
+            assert [item.purpose for item in seen.transactions if item.purpose != "check-out"] == ["hand-over", "claim"]
+    events = house.chain.logs(address=house.owner.rentals.clerk.contract.address, topics=[DepositClaimed.TOPIC])
+    assert len({log.topics[1] for log in events} & {rental.id for rental in opened}) == len(opened)
 
 
 def test_serve__when_stopped__ends(house):
