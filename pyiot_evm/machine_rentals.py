@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Amount", "Renting"]
 
 Amount = str | Decimal | int
-_HOUR, _DAY = 3600, 24 * 3600
+_DAY = 24 * 3600
 
 
 class Renting:
@@ -69,7 +69,7 @@ class Renting:
         rules: str = "",
         unit: str = "",
         arbitration: str = "",
-        grace: int = _HOUR,
+        grace: int | None = None,
         claim_window: int = _DAY,
         reply_window: int = 2 * _DAY,
         ruling_window: int = 7 * _DAY,
@@ -95,7 +95,7 @@ class Renting:
             rules: The house rules.
             unit: What the device meters, e.g. ``kWh``.
             arbitration: What the arbiter goes by.
-            grace: Seconds after the start to hand over.
+            grace: Seconds after the start to hand over; a quarter of the slot, at most an hour, when left out.
             claim_window: Seconds to claim after the check-out.
             reply_window: Seconds that the renter has to answer a claim.
             ruling_window: Seconds that the arbiter has to rule.

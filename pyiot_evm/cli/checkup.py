@@ -161,7 +161,7 @@ def _account(chain: Chain, entry: KeyEntry) -> Iterator[Finding]:
     nouns = [noun for noun, units in (("data", credit), ("rental", rented)) if units]
     advice = f"take it out: {', '.join(f'pyiot {noun} withdraw --as {entry.name}' for noun in nouns)}" if nouns else ""
     if held_back := _open_rentals(chain, entry):
-        texts.append(f"{held_back} rentals open")
+        texts.append(f"{held_back} open rental{'s' if held_back > 1 else ''}")
         advice = advice or f"watch its rentals: pyiot rental serve --as {entry.name}"
     if ether < _LOW_ETHER:
         advice = f"pyiot devnet fund {entry.name}" if chain.is_devnet else f"send ether to {entry.address}, for gas"

@@ -37,7 +37,7 @@ def offer(
     rules: given.Rules = "",
     unit: given.Unit = "",
     arbitration: given.Arbitration = "",
-    grace: given.Grace = "1h",
+    grace: given.Grace = None,
     claim_window: given.ClaimWindow = "1d",
     reply_window: given.ReplyWindow = "2d",
     ruling_window: given.RulingWindow = "7d",
@@ -68,7 +68,7 @@ def offer(
         rules=rules,
         unit=unit,
         arbitration=arbitration,
-        grace=duration(grace),
+        grace=None if grace is None else duration(grace),
         **{key: duration(text) for key, text in windows.items()},  # type: ignore[arg-type]
         device=lock,
         signer=signer,

@@ -52,7 +52,10 @@ Place = Annotated[str, typer.Option(metavar="TEXT", help="Where it is.")]
 Rules = Annotated[str, typer.Option(metavar="TEXT", help="The house rules.")]
 Unit = Annotated[str, typer.Option(metavar="TEXT", help="What the device meters, like kWh.")]
 Arbitration = Annotated[str, typer.Option(metavar="TEXT", help="What the arbiter goes by.")]
-Grace = Annotated[str, typer.Option(metavar="TIME", help="How long after the start you may still hand over: to 1d.")]
+Grace = Annotated[
+    Optional[str],
+    typer.Option(metavar="TIME", help="How long after the start you may hand over; a quarter of the slot, at most 1h."),
+]
 ClaimWindow = Annotated[str, typer.Option(metavar="TIME", help="How long you may claim after check-out: 10m to 30d.")]
 ReplyWindow = Annotated[str, typer.Option(metavar="TIME", help="How long the renter has to answer: 10m to 30d.")]
 RulingWindow = Annotated[str, typer.Option(metavar="TIME", help="How long the arbiter has to rule: 10m to 30d.")]

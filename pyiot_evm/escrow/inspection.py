@@ -104,6 +104,7 @@ def _check_policy(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> Non
     if policy.arbiters is not None and terms.arbiter not in policy.arbiters:
         raise InputError(f"the arbiter {terms.arbiter} is none of those that this renter takes")
     limits = (
+        ("grace", terms.grace <= policy.max_grace, f"above {policy.max_grace}"),
         ("reply window", terms.reply_window >= policy.min_reply_window, f"below {policy.min_reply_window}"),
         ("claim window", terms.claim_window <= policy.max_claim_window, f"above {policy.max_claim_window}"),
         ("ruling window", terms.ruling_window <= policy.max_ruling_window, f"above {policy.max_ruling_window}"),

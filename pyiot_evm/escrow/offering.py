@@ -53,7 +53,7 @@ class RentalAsk:
         meter_cap: The most that metering can cost.
         deposit: What may be claimed of after the check-out.
         arbiter: Who rules; zero for nobody, then the renter keeps the deposit.
-        grace: Seconds after the start to hand over.
+        grace: Seconds after the start to hand over; a quarter of the slot, at most an hour, when left out.
         claim_window: Seconds to claim after the check-out.
         reply_window: Seconds to answer a claim.
         ruling_window: Seconds to rule.
@@ -68,11 +68,16 @@ class RentalAsk:
     meter_cap: int = 0
     deposit: int = 0
     arbiter: Address = ZERO_ADDRESS
-    grace: int = _HOUR
+    grace: int | None = None
     claim_window: int = _DAY
     reply_window: int = 2 * _DAY
     ruling_window: int = 7 * _DAY
     agreement: ReadingAgreement | None = None
+
+    @property
+    def hand_over_grace(self) -> int:
+        """Seconds after the start to hand over."""
+        return min(_HOUR, (self.end - self.start) // 4) if self.grace is None else self.grace
 
     def check(self, *, now: int) -> None:
         """Check the bounds that the contract has.
@@ -82,10 +87,10 @@ class RentalAsk:
         """
         if not self.start < self.end:
             raise InputError("the rental ends before it starts")
-        if not now < min(self.start + self.grace, self.end) or self.end > now + MAX_AHEAD:
+        if not now < min(self.start + self.hand_over_grace, self.end) or self.end > now + MAX_AHEAD:
             raise InputError("the slot is over, or ends more than 400 days away")
-        if not 0 <= self.grace <= MAX_GRACE:
-            raise InputError(f"the grace is at most a day, not {self.grace} s")
+        if not 0 <= self.hand_over_grace <= MAX_GRACE:
+            raise InputError(f"the grace is at most a day, not {self.hand_over_grace} s")
         for name in ("claim_window", "reply_window", "ruling_window"):
             if not MIN_WINDOW <= getattr(self, name) <= MAX_WINDOW:
                 raise InputError(f"the {name.replace('_', ' ')} is 10 minutes to 30 days, not {getattr(self, name)} s")
@@ -204,7 +209,7 @@ class Offering:
             key_y=0,
             start=ask.start,
             end=ask.end,
-            grace=ask.grace,
+            grace=ask.hand_over_grace,
             claim_window=ask.claim_window,
             reply_window=ask.reply_window,
             ruling_window=ask.ruling_window,

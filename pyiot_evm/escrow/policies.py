@@ -78,6 +78,7 @@ class RenterPolicy:
         arbiters: Who may rule; left out, anybody but the owner and the renter.
         allow_own_arbiter: Whether owner or renter may be the arbiter.
         allow_unregistered: Whether the device may be unknown to the registry, if its id is of the pinned signer.
+        max_grace: Seconds of the slot that may pass before the owner hands over.
         min_reply_window: Seconds that a renter wants to have to answer a claim.
         max_claim_window: Seconds that a deposit may be held after the check-out.
         max_ruling_window: Seconds that a disputed claim may be held.
@@ -96,6 +97,7 @@ class RenterPolicy:
     arbiters: tuple[Address, ...] | None = None
     allow_own_arbiter: bool = False
     allow_unregistered: bool = False
+    max_grace: int = _HOUR
     min_reply_window: int = _HOUR
     max_claim_window: int = 7 * _DAY
     max_ruling_window: int = 30 * _DAY
