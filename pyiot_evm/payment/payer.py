@@ -136,19 +136,21 @@ class Payer:
         """
         if payee == self.account.address:
             raise InputError(f"{payee} would pay itself")
-        known = self.book.open_channel(payee, token, self.contract.address)
-        if known is not None:
-            return known
-        number = sum(1 for c in self.book.channels() if (c.config.receiver, c.config.token) == (payee, token))
-        config = channel_config(
-            self.signer,
-            payee,
-            token=token,
-            payer=self.account.address,
-            withdraw_delay=self.policy.withdraw_delay,
-            salt=number.to_bytes(32, "big"),
-        )
-        return self.sync(self.book.add(self.domain, config).channel_id)
+        with self.book.store.write():  # or two threads would open two channels
+            known = self.book.open_channel(payee, token, self.contract.address)
+            if known is not None:
+                return known
+            number = sum(1 for c in self.book.channels() if (c.config.receiver, c.config.token) == (payee, token))
+            config = channel_config(
+                self.signer,
+                payee,
+                token=token,
+                payer=self.account.address,
+                withdraw_delay=self.policy.withdraw_delay,
+                salt=number.to_bytes(32, "big"),
+            )
+            made = self.book.add(self.domain, config)
+        return self.sync(made.channel_id)
 
     def deposit(self, channel: PayerChannel, amount: int) -> PayerChannel:
         """Pay into a channel; a deposit that a crash interrupted is finished instead, and counts as this one.
