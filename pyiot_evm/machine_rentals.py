@@ -23,6 +23,7 @@ from pyiot_evm.types import ZERO_ADDRESS, Address
 if TYPE_CHECKING:
     from pyiot_evm.chain import Chain, TokenInfo
     from pyiot_evm.device import KeystoreSigner
+    from pyiot_evm.escrow.agreements import ReadingAgreement
     from pyiot_evm.escrow.facade import Rentals
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.market.facade import Market
@@ -50,7 +51,7 @@ class Renting:
         """Its rentals: offers, deposits, access keys, claims."""
         from pyiot_evm.escrow.facade import Rentals  # noqa: PLC0415 - slow to import, not always needed
 
-        rentals = Rentals(self.chain, signer=self._signer, device=self._own_device)
+        rentals = Rentals(self.chain, signer=self._signer, device=self.own_device)
         self.chain.on_close(rentals.close_journal)
         return rentals
 
@@ -75,6 +76,7 @@ class Renting:
         ruling_window: int = 7 * _DAY,
         device: DeviceId | None = None,
         signer: bytes | None = None,
+        agreement: ReadingAgreement | None = None,
         token: Address | str | None = None,
         again: bool = False,
     ) -> RentalOffer:
@@ -101,6 +103,7 @@ class Renting:
             ruling_window: Seconds that the arbiter has to rule.
             device: The device that checks in and out; this machine's own when left out.
             signer: That device's present signer bytes.
+            agreement: What readings must show for a claim to be won: then no arbiter is named, and needed.
             token: The ERC-20 to be paid in; the chain's when left out.
             again: Whether to sign another offer of the same request.
 
@@ -124,11 +127,12 @@ class Renting:
             claim_window=claim_window,
             reply_window=reply_window,
             ruling_window=ruling_window,
+            agreement=agreement,
         )
         return self.rentals.offer(ask, device=device, signer=signer, token=info.address, again=again)
 
-    def _own_device(self) -> tuple[DeviceId, bytes]:
-        """Return its device and that device's present signer; the device is registered where it must be."""
+    def own_device(self) -> tuple[DeviceId, bytes]:
+        """Return its device and that device's present signer bytes; the device is registered where it must be."""
         from pyiot_evm.market.preparing import Preparer  # noqa: PLC0415 - slow to import
 
         preparer = Preparer(self.chain, name=self.name, account=self.market.trader.account)

@@ -1,4 +1,4 @@
-"""``pyiot rental``, claims and money: claim, waive, accept, reject, rule, close, withdraw, serve."""
+"""``pyiot rental``, claims and money: claim, waive, accept, reject, rule, bring, enforce, close, withdraw, serve."""
 
 from typing import TYPE_CHECKING
 
@@ -69,15 +69,58 @@ def reject(session: Session, *, rental: given.Rental, name: As) -> None:
 
 
 @command(nouns, "rule", CHAIN, TOKEN, SENDS, KEYS, QUIET)
-def rule(session: Session, *, rental: given.Rental, amount: given.Award, name: As, offer: given.Offers = None) -> None:
+def rule(
+    session: Session,
+    *,
+    rental: given.Rental,
+    name: As,
+    amount: given.Award = None,
+    readings: given.Readings = None,
+    offer: given.Offers = None,
+) -> None:
     """Split what is claimed, as arbiter: AMOUNT to the owner, the rest to the renter.
+
+    Where the offer has an agreement on readings, the suite's arbiter rules: give the device's journal with --readings,
+    as owner or renter, and those that show what was agreed are submitted.
 
     Example:
         pyiot rental rule 0x77aa01bc 50 --as judge --offer flat.json
+        pyiot rental rule 0x77aa01bc --readings fridge.journal --as host
     """
     rentals = given.rentals_of(session, name, offers=offer or ())
-    award = session.chain.token_info().to_units(amount)
-    show_rental(session, rentals, rentals.rule(given.rental_id(rentals, rental), award), name)
+    wanted = given.rental_id(rentals, rental)
+    if readings is not None:
+        with given.readings_of(readings) as journal:
+            show_rental(session, rentals, rentals.rule_by_readings(wanted, journal), name)
+        return
+    award = session.chain.token_info().to_units(given.needed(amount, "an amount, or --readings"))
+    show_rental(session, rentals, rentals.rule(wanted, award), name)
+
+
+@command(nouns, "bring", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def bring(session: Session, *, rental: given.Rental, name: As) -> None:
+    """Take a rejected claim to the court that the offer names, and pay its fee in ether.
+
+    For offers whose arbiter is the adapter of a court of ERC-792. Owner or renter can do it; once the court has ruled,
+    `pyiot rental serve` of either, or `pyiot rental enforce`, carries the ruling to the escrow.
+
+    Example:
+        pyiot rental bring 0x77aa01bc --as guest
+    """
+    rentals = given.rentals_of(session, name)
+    sent = rentals.bring(given.rental_id(rentals, rental))
+    session.output.show({"rental_id": rental, "state": "brought", "transactions": shared.transactions([sent])})
+
+
+@command(nouns, "enforce", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+def enforce(session: Session, *, rental: given.Rental, name: As) -> None:
+    """Carry a court's ruling to the escrow, inside the ruling window.
+
+    Example:
+        pyiot rental enforce 0x77aa01bc --as guest
+    """
+    rentals = given.rentals_of(session, name)
+    show_rental(session, rentals, rentals.enforce(given.rental_id(rentals, rental)), name)
 
 
 @command(nouns, "close", CHAIN, TOKEN, SENDS, KEYS, QUIET)

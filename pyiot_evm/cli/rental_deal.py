@@ -33,6 +33,7 @@ def offer(
     deposit: given.Deposit = "0",
     arbiter: given.ArbiterRef = None,
     device: given.Device = None,
+    agreement: given.Agreement = None,
     place: given.Place = "",
     rules: given.Rules = "",
     unit: given.Unit = "",
@@ -53,7 +54,7 @@ def offer(
         pyiot rental offer --as bay-7 --title "Bay 7" --for 1h --fee 0.50 --out 7.json
     """
     begins, ends = given.slot(session, start, end, length)
-    lock, signer = given.device_of(session, device)
+    lock, signer = given.device_of(session, device, name)
     windows = {"claim_window": claim_window, "reply_window": reply_window, "ruling_window": ruling_window}
     made = session.machine(name).rent_out(
         title,
@@ -72,6 +73,7 @@ def offer(
         **{key: duration(text) for key, text in windows.items()},  # type: ignore[arg-type]
         device=lock,
         signer=signer,
+        agreement=given.agreement_of(session, agreement, lock, signer),
         again=again,
     )
     if not session.dry_run:

@@ -1,5 +1,6 @@
 """The options of ``pyiot rental``, each said once, and how their texts are read."""
 
+from decimal import Decimal
 from pathlib import Path
 from string import hexdigits
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pyiot_evm.cli.session import Session
+    from pyiot_evm.device import ReadingJournal
     from pyiot_evm.device.rental_messages import SignedStatement
+    from pyiot_evm.escrow.agreements import ReadingAgreement
     from pyiot_evm.escrow.facade import Rentals
     from pyiot_evm.escrow.policies import RenterPolicy
     from pyiot_evm.types import Address, DeviceId, RentalId
@@ -32,7 +35,16 @@ RentalOrFile = Annotated[
     str, typer.Argument(metavar="RENTAL", help="A rental's id, any unique beginning of it, or an offer file.")
 ]
 StatementFile = Annotated[Path, typer.Argument(metavar="FILE", help="What the device signed, one JSON object.")]
-Award = Annotated[str, typer.Argument(metavar="AMOUNT", help="What the owner gets of the claim, in whole tokens.")]
+Award = Annotated[
+    Optional[str], typer.Argument(metavar="[AMOUNT]", help="What the owner gets of the claim, in whole tokens.")
+]
+Readings = Annotated[
+    Optional[Path], typer.Option("--readings", metavar="FILE", help="A device's journal of signed readings.")
+]
+Agreement = Annotated[
+    Optional[Path],
+    typer.Option("--agreement", metavar="FILE", help="What readings must show for you to win; no --arbiter then."),
+]
 Claimed = Annotated[str, typer.Argument(metavar="AMOUNT", help="What you claim of the deposit, in whole tokens.")]
 Title = Annotated[str, typer.Option(metavar="TEXT", help="What it is, in one line.")]
 Start = Annotated[
@@ -128,8 +140,8 @@ def slot(session: "Session", start: str, end: str | None, length: str | None) ->
     return begins, moment(end, now) if end is not None else begins + duration(length or "")
 
 
-def device_of(session: "Session", text: str | None) -> "tuple[DeviceId, bytes] | tuple[None, None]":
-    """Find a device and its present signer: by a name of this home or by its id.
+def device_of(session: "Session", text: str | None, name: str) -> "tuple[DeviceId, bytes]":
+    """Find a device and its present signer: by a name of this home or by its id; NAME's own when none is named.
 
     Raises:
         InputError: There is no such device.
@@ -138,7 +150,7 @@ def device_of(session: "Session", text: str | None) -> "tuple[DeviceId, bytes] |
     from pyiot_evm.types import DeviceId  # noqa: PLC0415
 
     if text is None:
-        return None, None
+        return session.machine(name).own_device()
     if text in session.keyring:
         entry = session.keyring.entry(text)
         if entry.device is None or entry.signer is None:
@@ -205,6 +217,63 @@ def renting(session: "Session", max_price: str | None, *, allow_unregistered: bo
         token=None if info is None else info.address,
         allow_unregistered=allow_unregistered,
     )
+
+
+def readings_of(path: Path) -> "ReadingJournal":
+    """Open a device's journal.
+
+    Raises:
+        InputError: There is none.
+    """
+    from pyiot_evm.device import ReadingJournal  # noqa: PLC0415 - not for `--help`
+
+    if not path.expanduser().is_file():
+        raise InputError(f"there is no journal {path}")
+    return ReadingJournal.open(path.expanduser())
+
+
+def agreement_of(session: "Session", path: Path | None, device: "DeviceId", signer: bytes) -> "ReadingAgreement | None":
+    """Read what a device's readings must show: ``fields``, ``limits``, ``count``, ``span`` and ``award``.
+
+    Raises:
+        InputError: It is not that.
+    """
+    from pyiot_evm.device import Field, Schema  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.escrow.agreements import ReadingAgreement  # noqa: PLC0415
+    from pyiot_evm.market.metadata import strict_json  # noqa: PLC0415
+
+    if path is None:
+        return None
+    try:
+        asked = strict_json(path.expanduser().read_bytes())
+        return ReadingAgreement(
+            schema=Schema(tuple(Field(**row) for row in asked["fields"])),
+            limits={name: (Decimal(low), Decimal(high)) for name, (low, high) in asked["limits"].items()},
+            device=device,
+            signer=signer,
+            count=int(asked["count"]),
+            span=duration(asked["span"]),
+            award=session.chain.token_info().to_units(asked["award"]),
+        )
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(
+            f"{path} is no agreement: {error!r}",
+            hint='write {"fields": [{"name": "temperature", "unit": "Cel", "scale": 2}], '
+            '"limits": {"temperature": ["2", "8"]}, "count": 3, "span": "30m", "award": "50"}',
+        ) from error
+
+
+def needed(text: str | None, what: str) -> str:
+    """Return a text that must be there.
+
+    Raises:
+        InputError: It is not.
+    """
+    if text is None:
+        raise InputError(f"this needs {what}")
+    return text
 
 
 def evidence_of(path: Path | None) -> bytes:

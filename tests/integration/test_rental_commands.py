@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from pyiot_evm.chain import background, connect, start_devnet, stop_devnet
 from pyiot_evm.cli import app
+from pyiot_evm.device import Field, ReadingJournal, Schema, device_id
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.policies import OwnerPolicy
 from pyiot_evm.home import LIGHT, Home
@@ -119,6 +121,66 @@ def test_commands__when_refused__exit_2_and_say_why(terminal: Terminal) -> None:
         done = terminal.rental(*words, code=0 if not says else 2)
         assert says in done.stderr
     terminal.rental("close", rental, "--as", "renter", code=3)
+
+
+AGREEMENT = {
+    "fields": [{"name": "temperature", "unit": "Cel", "scale": 2}],
+    "limits": {"temperature": ["2", "8"]}, "count": 3, "span": "30m", "award": "1.5",
+}  # fmt: skip
+
+
+def test_rule__when_an_agreement_was_made__takes_the_device_s_journal(terminal: Terminal) -> None:
+    agreed = terminal.folder / "agreed.json"
+    agreed.write_text(json.dumps(AGREEMENT))
+    terminal.rental(
+        "offer", "--as", "owner", "--title", "Cold room", "--for", "2h", "--fee", "0.5", "--deposit", "5",
+        "--agreement", agreed, "--out", terminal.offer,
+    )  # fmt: skip
+    rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
+    terminal.rental("handover", rental, "--as", "owner")
+    start = json.loads(terminal.offer.read_text())["terms"]["start"]
+    schema = Schema((Field("temperature", unit="Cel", scale=2),))
+    with terminal.home.keyring.device("owner") as key, ReadingJournal.open(
+        terminal.folder / "cold.journal", device=device_id(key.signer_bytes), schema=schema, curve="p256"
+    ) as journal:  # fmt: skip
+        journal.sign_many(key, [((start + 1000 * n) * 1000, schema.fix([9 if n else 5])) for n in range(5)])
+    terminal.chain.increase_time(5000)
+    terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    terminal.rental("claim", rental, "2", "--as", "owner")
+    terminal.rental("reject", rental, "--as", "renter")
+    assert "needs an amount" in terminal.rental("rule", rental, "--as", "owner", code=2).stderr
+    assert "no court's adapter" in terminal.rental("bring", rental, "--as", "renter", code=2).stderr
+    assert "no court's adapter" in terminal.rental("enforce", rental, "--as", "renter", code=2).stderr
+    readings = ("--readings", terminal.folder / "cold.journal")
+    assert "no journal" in terminal.rental("rule", rental, "--readings", "nowhere", "--as", "owner", code=2).stderr
+    assert "RuleArbiter.rule" in terminal.rental("rule", rental, *readings, "--as", "owner", "--dry-run").stdout
+    assert "state         closed" in terminal.rental("rule", rental, *readings, "--as", "owner").stdout
+    assert "to owner      2.00 DUSD" in terminal.rental("show", rental, "--as", "owner").stdout
+
+
+@pytest.mark.parametrize(
+    "change", [{"limits": {}}, {"limits": {"noise": [1, 2]}}, {"limits": {"temperature": 8}}, {"count": 0}, {"span": 1}]
+)
+def test_offer__when_the_agreement_makes_no_sense__signs_nothing(terminal: Terminal, change: dict[str, Any]) -> None:
+    agreed = terminal.folder / "agreed.json"
+    agreed.write_text(json.dumps(AGREEMENT | change))
+    terminal.rental(
+        "offer",
+        "--as",
+        "owner",
+        "--title",
+        "x",
+        "--for",
+        "2h",
+        "--fee",
+        "1",
+        "--agreement",
+        agreed,
+        "--out",
+        "x",
+        code=2,
+    )
+    assert json.loads(terminal.rental("list", "--as", "owner", "--json").stdout)["offers"] == []
 
 
 SENDING = ("open", "handover", "refund", "close", "cancel", "withdraw", "checkout", "claim", "waive", "serve")

@@ -8,7 +8,7 @@ from pyiot_evm.chain.abi import encode, selector
 from pyiot_evm.chain.calls import Call
 from pyiot_evm.chain.contract_errors import RentalNotRuled
 from pyiot_evm.chain.deployment import deploy_once
-from pyiot_evm.device import Field, LocalSigner, Schema
+from pyiot_evm.device import Field, LocalSigner, ReadingJournal, Schema
 from pyiot_evm.device.reading import Reading
 from pyiot_evm.device.rental_messages import CheckOut
 from pyiot_evm.escrow.agreements import ReadingAgreement, find_evidence
@@ -29,7 +29,7 @@ class Fridge:
     def __init__(self, house):
         self.house, self.name = house, house.owner.name
         self.readings = []
-        self.device, self.signer_bytes = house.owner._own_device()
+        self.device, self.signer_bytes = house.owner.own_device()
 
     def agreement(self, **changes):
         return ReadingAgreement(
@@ -77,6 +77,22 @@ def test_rule_by_readings__when_it_was_too_warm_for_long_enough__gives_the_owner
     ending = house.renter.rentals.ending(rental.id)
     assert (ending.how, ending.to_owner) == ("ruled", house.FEE + AWARD)
     assert ending.to_renter == house.PRICE - house.FEE - AWARD
+
+
+def test_rule_by_readings__when_they_lie_in_the_device_s_journal__reads_them_there(house, fridge, tmp_path):
+    rental = disputed(house, agreement=fridge.agreement(), arbiter=ZERO_ADDRESS)
+    start = rental.offer.terms.start
+    with (
+        ReadingJournal.open(tmp_path / "fridge", device=fridge.device, schema=SCHEMA, curve="p256") as journal,
+        house.chain.home.keyring.device(house.owner.name) as key,
+    ):
+        for place, value in enumerate([9, 9, 4, *[8.5] * 4]):
+            journal.sign(key, values=SCHEMA.fix([value, 40]), time=(start + 300 * place) * 1000)
+        with pytest.raises(InputError, match="no readings show"):  # four in a row are 15 minutes, 20 are agreed
+            house.owner.rentals.rule_by_readings(rental.id, journal)
+        journal.sign(key, values=SCHEMA.fix([8.5, 40]), time=(start + 3000) * 1000)
+        assert house.owner.rentals.rule_by_readings(rental.id, journal).state is State.CLOSED
+    assert house.credits() == (house.FEE + AWARD, house.PRICE - house.FEE - AWARD)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ VERBS = {
     },
     "rental": {
         *("offer", "open", "handover", "refund", "cancel", "list", "show", "key", "checkin", "checkout"),
-        *("claim", "waive", "accept", "reject", "rule", "close", "withdraw", "serve"),
+        *("claim", "waive", "accept", "reject", "rule", "bring", "enforce", "close", "withdraw", "serve"),
     },
 }
 SENDERS = {
