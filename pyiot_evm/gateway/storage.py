@@ -49,6 +49,16 @@ class BookStorage:
 
         self._book.update(ChannelId(voucher["channelId"]), change)
 
+    def take_back(self, channel_id: str, amount: int) -> None:
+        """Take back a charge for what was not delivered; the channel is looked at anew before the next one."""
+
+        def change(known: PayeeChannel | None) -> PayeeChannel | None:
+            if known is None:
+                return None
+            return replace(known, charged=max(known.charged - amount, known.claimed), synced_at=0, note="")
+
+        self._book.update(ChannelId(channel_id), change)
+
     def release(self) -> None:
         """Free channels that an earlier process was serving when it ended: it charged nothing for those requests."""
 

@@ -10,11 +10,12 @@ import json
 import logging
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyiot_evm.chain.abi import encode
-from pyiot_evm.exceptions import TransportError
+from pyiot_evm.exceptions import ConsistencyError, TransportError
 from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.tokens import is_authorization_used
@@ -179,7 +180,7 @@ class Till:
         from x402.http.types import HTTPTransportContext  # noqa: PLC0415
 
         def settle() -> Any:
-            settled = self._server.process_settlement(
+            return self._server.process_settlement(
                 verified.payment_payload,
                 verified.payment_requirements,
                 context=context,
@@ -187,20 +188,40 @@ class Till:
                 transport_context=HTTPTransportContext(request=context),
                 before_handler_settlement=verified.before_handler_settlement,
             )
-            if settled.success and name is not None:
-                self._answers.settle(*name, settled.headers)
-            return settled
 
         if verified.payment_payload.payload.get("type") == "voucher":
             with self._storage.transaction():  # the charge and its answer, or neither
                 settled = settle()
+                self._note_settled(name, settled)
         else:
             settled = settle()
+            if settled.success:
+                self._see_that_money_moved(verified)
+            if settled.success and self._faults.found is not None and "voucher" in verified.payment_payload.payload:
+                channel_id = verified.payment_payload.payload["voucher"]["channelId"]
+                self._storage.take_back(channel_id, int(verified.payment_requirements.amount))
+            if self._faults.found is None:
+                self._note_settled(name, settled)
         if self._faults.found is not None:
             return self._fault()
         if not settled.success:
             return _instructed(settled.response)
         return Reply(200, body, {**_JSON, **settled.headers, "cache-control": "private"})
+
+    def _note_settled(self, name: tuple[str, str] | None, settled: Any) -> None:
+        if settled.success and name is not None:
+            self._answers.settle(*name, settled.headers)
+
+    def _see_that_money_moved(self, verified: Any) -> None:
+        """Ask the token itself: a facilitator's receipt is a word, and what is delivered for it is gone."""
+        proof = _proof_of(verified.payment_payload.payload, verified.payment_requirements.asset)
+        with suppress(ConsistencyError), self._faults.noted_all():
+            if "nonce" in proof and not self._is_used(proof):
+                raise ConsistencyError("the payment was settled, but its authorization is not used on the chain")
+
+    def _is_used(self, proof: dict[str, str]) -> bool:
+        parties = Address(proof["token"]), Address(proof["from"])
+        return is_authorization_used(self._chain, *parties, bytes.fromhex(proof["nonce"]))
 
     def _fault(self) -> Reply:
         _log.error("a paid request failed: %s", self._faults.found)
@@ -218,9 +239,7 @@ class Till:
             return Reply(200, known.body, {**_JSON, **known.headers, "cache-control": "private"})
         with self._faults.noted_all():
             proof = known.headers
-            if "nonce" in proof and is_authorization_used(
-                self._chain, Address(proof["token"]), Address(proof["from"]), bytes.fromhex(proof["nonce"])
-            ):
+            if "nonce" in proof and self._is_used(proof):
                 if "voucher" in proof:
                     self._storage.charge_deposited(json.loads(proof["voucher"]))
                 self._answers.settle(*name, {})

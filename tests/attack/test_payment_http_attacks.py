@@ -7,12 +7,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
+from x402.http.utils import encode_payment_response_header
+from x402.mechanisms.evm.types import TransactionReceipt
+from x402.schemas import SettleResponse
 
-from pyiot_evm.exceptions import BudgetError, PyIotEvmError
+from pyiot_evm.contracts.dev_dollar import DevDollar
+from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.exceptions import BudgetError, PyIotEvmError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.gateway.signer import FacilitatorSigner
 from pyiot_evm.payment.budgets import Budget
+from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.http_client import HttpPayer
+from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
+from pyiot_evm.payment.vouchers import channel_config, sign_voucher
 
 
 class Cheat:
@@ -152,3 +161,107 @@ def test_get__when_the_server_redirects__no_payment_follows_it(terms, payer):
     finally:
         cheat.close()
     assert len(cheat.payments) == 1
+
+
+def test_get__when_a_receipt_claims_more_than_was_asked__the_next_payment_is_no_higher(terms, payer):
+    """A server, or the facilitator behind it, writes any receipt it likes."""
+
+    def lying(cheat):
+        channel = cheat.payments[-1]["voucher"]["channelId"]
+        state = {"channelId": channel, "balance": "999999999", "totalClaimed": "0", "chargedCumulativeAmount": "900000"}
+        receipt = SettleResponse(
+            success=True, transaction="0x" + "12" * 32, network="eip155:31337", payer=str(payer.address),
+            extra={"chargedAmount": "900000", "channelState": state},
+        )  # fmt: skip
+        return 200, {"payment-response": encode_payment_response_header(receipt)}
+
+    cheat = Cheat(terms, lying)
+    try:
+        for _ in range(3):
+            assert HttpPayer(payer.payments, scheme="batch-settlement").get(cheat.url, most=1000).status == 200
+    finally:
+        cheat.close()
+    assert max(ceilings(cheat)) <= 3 * 1000
+    assert payer.payments.spending().in_period <= 3 * 1000
+
+
+def test_accept__when_a_facilitator_lies_about_a_deposit__nothing_is_delivered(payer, machines):
+    """It says that the channel was paid into, and shows a receipt; the chain has nothing."""
+    payee = machines.new("payee")
+    config = channel_config(payer._signer, payee.address, token=payer.chain.token)
+    voucher = sign_voucher(payer._signer, payee.payments.payee.domain, config, 1000)
+    with pytest.raises(ChannelRefusedError, match="holds nothing"):
+        payee.payments.accept(voucher, 1000)
+    assert payee.payments.channels()[1] == []
+
+
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_gateway__when_the_facilitator_lies_about_a_receipt__delivers_nothing(terms, payer, monkeypatch, scheme):
+    """It says "mined" of a transfer that was never sent: the token itself is asked before anything is delivered."""
+    chain, url = payer.chain, terms["resource"]["url"]
+    before = chain.call(Erc20(chain.token).balance_of(payer.address))
+    monkeypatch.setattr(FacilitatorSigner, "write_contract", lambda *_, **__: "0x" + "34" * 32)
+    monkeypatch.setattr(
+        FacilitatorSigner, "wait_for_transaction_receipt", lambda _, tx: TransactionReceipt(1, chain.block_number(), tx)
+    )
+    payment = HttpPayer(payer.payments, scheme=scheme)
+    with pytest.raises(TransportError, match="the server answers 500"):
+        payment.get(url, most=1000)
+    assert chain.call(Erc20(chain.token).balance_of(payer.address)) == before
+    monkeypatch.undo()
+    assert payment.get(url, most=1000).status == 200  # the same payment, sent again
+    assert payer.payments.spending().in_period == 1000
+    assert [channel.ceiling for channel in payer.payments.channels()[0]] == ([] if scheme == "exact" else [1000])
+
+
+def test_accept__when_a_client_never_pays_after_the_first_reading__gets_no_second_one(payer, machines):
+    payee = machines.new("payee")
+    sent = payer.pay(payee.address, "0.001")
+    payee.payments.accept(sent.voucher, 1000)
+    for _ in range(3):
+        with pytest.raises(VoucherRefusedError, match="1000 are used up and 1000 more are asked"):
+            payee.payments.accept(sent.voucher, 1000)
+    assert payee.payments.channels()[1][0].exposure == 1000
+    assert [claim.amount for claim in payee.payments.claim()] == [1000]
+
+
+def test_accept__when_vouchers_come_twice_and_in_another_order__each_is_charged_once(payer, machines):
+    payee = machines.new("payee")
+    first, second, third = (payer.pay(payee.address, "0.001").voucher for _ in range(3))
+    payee.payments.accept(second, 1000)
+    for late in (first, first):
+        with pytest.raises(VoucherRefusedError) as caught:
+            payee.payments.accept(late, 1000)
+        assert caught.value.last == second
+    assert payee.payments.accept(second, 1000).charged == 2000  # it is worth two payments, and was charged one
+    with pytest.raises(VoucherRefusedError):
+        payee.payments.accept(second, 1000)
+    assert payee.payments.accept(third, 1000).charged == 3000
+    assert [claim.amount for claim in payee.payments.claim()] == [3000]
+
+
+@pytest.mark.parametrize("amount", [0, -1, 1 << 128, (1 << 256) - 1])
+def test_pay__when_the_amount_is_none_or_too_large__signs_nothing(payer, machines, amount):
+    payee = machines.new("payee")
+    with pytest.raises(PyIotEvmError):
+        payer.payments.pay(payee.address, amount)
+    assert [channel.ceiling for channel in payer.payments.channels()[0]] in ([], [0])
+    assert payer.payments.payer.book.payments() == []
+    assert payer.payments.spending().in_period == 0
+
+
+def test_pay__when_amounts_are_the_least_and_the_greatest__each_unit_is_claimed(machines):
+    rich, payee = machines.new("rich", dollars=0), machines.new("payee", dollars=0)
+    chain, top = rich.chain, (1 << 128) - 1
+    rich.payments.account.transact(DevDollar(chain.token).mint(rich.address, top))
+    rich.payments.open(payee.address, top)
+    payments = [rich.payments.pay(payee.address, amount) for amount in (1, top - 2, 1)]
+    assert payments[-1].payment.ceiling == top
+    receiving = Payments(chain, signer=payee._signer, receiving=PayeePolicy(max_exposure=top))
+    for sent in payments:
+        receiving.accept(sent.voucher, sent.payment.amount)
+    assert sum(claim.amount for claim in receiving.claim()) == top
+    receiving.settle()
+    assert chain.call(Erc20(chain.token).balance_of(payee.address)) == top
+    with pytest.raises(PyIotEvmError):
+        rich.payments.pay(payee.address, 1)
