@@ -50,6 +50,7 @@ class OwnerPolicy:
     Attributes:
         confirmations: Blocks on top of the opening before the access key is handed over; the chain's own number when
             left out.
+        check_in: Whether the loop shows a check-in that it holds: then the fee is due even if the device dies.
         hand_over_margin: Seconds before the deadline after which the loop no longer hands over.
         waive: Whether the deposit goes back as soon as the device has checked out, unless there is a ``claim`` to ask.
         claim: Asked once a rental is checked out, until it answers: what to claim; ``None`` for not yet.
@@ -60,6 +61,7 @@ class OwnerPolicy:
     """
 
     confirmations: int | None = None
+    check_in: bool = True
     hand_over_margin: int = 120
     waive: bool = False
     claim: Judge | None = None
@@ -84,7 +86,8 @@ class RenterPolicy:
         max_ruling_window: Seconds that a disputed claim may be held.
         pay: ``authorization`` (ERC-3009), ``allowance`` or ``auto``: the allowance where one is there, else the
             authorization where the token can, else an exact approval.
-        check_in: Whether the loop shows the device's check-in on chain: a protection against a device that dies.
+        check_in: Whether the loop shows a check-in that it holds: readings from before it never speak for the owner,
+            but without one everything comes back if the device dies.
         accept_up_to: Base units: a claim up to this is accepted, a higher one rejected. Left out, the loop waits for a
             person, and rejects when the reply window is nearly over, as silence would grant the claim.
         reply: Asked before that: whether to accept; ``None`` for not yet.

@@ -4,7 +4,7 @@
 state           owner                                    renter                                          arbiter
 ==============  =======================================  ==============================================  ==============
 opened          hands over, or refunds a bad mask        after the deadline: takes everything back
-active          shows the check-out, if it holds it      takes the key; shows check-in and check-out;
+active          shows check-in and check-out, if held    takes the key; shows check-in and check-out;
                                                          after the deadline: takes everything back
 checked-in      the same; after the deadline: the fee    shows the check-out; after the deadline: cap
 checked-out     claims, or waives, by its policy         after the deadline: takes the deposit
@@ -73,7 +73,7 @@ class OwnerWatch:
         if record.state is State.OPENED:
             return None if is_over else self._answer(record, now)
         if record.state in (State.ACTIVE, State.CHECKED_IN) and not is_over:
-            return shown(self.clerk, record, now, check_in=False)
+            return shown(self.clerk, record, now, check_in=self._policy.check_in)
         if record.state is State.CHECKED_IN:
             return _closing(self.clerk, record)
         if record.state is State.CHECKED_OUT and not is_over:

@@ -65,10 +65,7 @@ def test_rental__when_some_are_silent__pays_what_the_design_says(house, owner, r
     said += [CheckOut(rental.terms_id, opened_at + 60, UNITS)] if device == "lives" else []
     holder = house.renter if renter else house.owner
     for statement in said if owner else ():
-        if renter or isinstance(statement, CheckOut):
-            holder.rentals.hold(house.say(statement))
-        else:
-            holder.rentals.show_statement(house.say(statement))
+        holder.rentals.hold(house.say(statement))
         if holder in awake:
             house.step(holder)
 
