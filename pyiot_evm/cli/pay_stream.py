@@ -53,7 +53,8 @@ def stream(
         for reading in islice(readings, count):
             session.output.line(json.dumps(_document(session, reading)))
             prices.append(reading.price)
-    session.output.say(f"{len(prices)} readings for {shared.money(session, sum(prices))}")
+    count_of = "1 reading" if len(prices) == 1 else f"{len(prices)} readings"
+    session.output.say(f"{count_of} for {shared.money(session, sum(prices))}")
 
 
 def _document(session: Session, reading: "StreamedReading") -> dict[str, Any]:
