@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import demo_payments
+import demo_rentals
 import demo_sale
 from demo_ledger import Act, Ledger, NotAsSaidError, print_sum, write
 
@@ -25,7 +26,7 @@ from pyiot_evm import PyIotEvmError
 
 def acts(options: argparse.Namespace) -> list[Act]:
     """Return all there are, in order."""
-    return [demo_sale.ACT, demo_payments.act(options.payments)]
+    return [demo_sale.ACT, demo_payments.act(options.payments), demo_rentals.ACT]
 
 
 def main() -> int:
@@ -56,7 +57,7 @@ def _tell(ledger: Ledger) -> str:
     except NotAsSaidError as error:
         problem = str(error)
     except PyIotEvmError as error:
-        problem = f"{type(error).__name__}: {error} {error.hint}"
+        problem = f"{type(error).__name__}: {error}" + f" ({error.hint})" * bool(error.hint)
     except OSError as error:  # HTTP too
         problem = f"{type(error).__name__}: {error}"
     if ledger.steps:

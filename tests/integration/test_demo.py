@@ -32,7 +32,7 @@ def test_demo__when_run__comes_out_as_said_in_under_30_seconds_an_act(told):
     assert max(map(len, text.splitlines())) <= 80
     assert document["ok"] is True
     assert document["gas_price_wei"] == 2_500_000_000
-    assert [(act["act"], len(act["steps"])) for act in document["acts"]] == [(1, 14), (2, 10)]
+    assert [(act["act"], len(act["steps"])) for act in document["acts"]] == [(1, 14), (2, 10), (3, 21)]
     for act in document["acts"]:
         assert act["seconds"] < 30
         assert all(step["facts"] and all(step["facts"].values()) for step in act["steps"])
@@ -59,11 +59,26 @@ def test_second_act__when_told__pays_for_every_reading_in_three_transactions(tol
     assert figures["gas_a_payment"] < figures["gas_by_transfer"] < figures["gas_by_exact"]
 
 
+def test_third_act__when_told__rents_by_one_transaction_a_step_and_gives_the_deposit_back_within_seconds(told):
+    act = told[1]["acts"][2]
+    sent = [item["function"].partition(".") for step in act["steps"] for item in step["transactions"]]
+    rented = [name for contract, _, name in sent if contract in ("DepositEscrow", "RuleArbiter")]
+    assert rented == [
+        "openWithAuthorization", "handOver", "checkIn", "checkOut", "waive", *["withdraw"] * 2,
+        "openWithAuthorization", "handOver", "checkIn", "checkOut", "claim", "reject", "rule", "withdraw",
+        "openWithAuthorization", "handOver", "checkIn", "checkOut", "claim", "reject", "rule", *["withdraw"] * 2,
+    ]  # fmt: skip
+    figures = act["figures"]
+    assert 0 < figures["deposit_seconds"] < 30
+    money = {name.removeprefix("money_of_"): figures[name] for name in figures if name.startswith("money_of_")}
+    assert money == {"operator": 5.3, "driver": -5.3, "host": 585, "guest": -585, "judge": 0}
+
+
 @pytest.fixture
 def demo(monkeypatch, tmp_path):
     """The demo's program, to be run in this process and spoilt."""
     monkeypatch.syspath_prepend(TOOLS)
-    for name in ("demo", "demo_ledger", "demo_payments", "demo_sale"):
+    for name in ("demo", "demo_flat", "demo_ledger", "demo_lock", "demo_payments", "demo_rentals", "demo_sale"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
     def run(number):
@@ -94,10 +109,24 @@ def test_demo__when_the_gateway_asks_more_than_was_said__says_so_and_exits_1(dem
     assert [len(act["steps"]) for act in document["acts"]] == [4]
 
 
+def stuck_meter(door, **shown):
+    shown = shown | ({"meter": 1000} if "meter" in shown else {})
+    for name, value in shown.items():
+        door._replace(name, value if name == "scene" else f"{value}\n".encode())
+
+
+def test_demo__when_the_meter_counts_too_little__says_so_and_exits_1(demo, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("demo_lock").Door, "show", stuck_meter)
+    code, document = demo(3)
+    assert code == 1
+    assert document["problem"] == "40 minutes and 12 kWh later: check-out: not so: 0.50 and 12 x 0.40: 5.30 are charged"
+    assert [len(act["steps"]) for act in document["acts"]] == [8]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--act", "9"], "there is no act 9, only 1, 2"),
+        (["--act", "9"], "there is no act 9, only 1, 2, 3"),
         (["--payments", "2"], "2 is not from 3 to 2379"),
         (["--gas-price", "NaN"], "NaN is no price of gas"),
     ],
