@@ -315,6 +315,7 @@ class Lock:
 
     def _open(self, use: Use, now: int) -> SignedStatement:
         record: dict[str, Any] = {"kind": "opened", "termsId": str(use.slot.terms_id), "meter": self._meter()}
+        counting = [str(i) for i, one in self._book.state.uses.items() if one.is_running and one.meter_end is None]
         if use.check_in is None:
             said = CheckIn(use.slot.terms_id, now, self._condition())
             record["checkIn"] = self._sign(use, said, Purpose.OPEN).encode()
@@ -322,7 +323,7 @@ class Lock:
         try:
             self._hardware.unlock()
         except BaseException:
-            self._book.write({"kind": "jammed", "termsId": str(use.slot.terms_id)})
+            self._book.write({"kind": "jammed", "termsId": str(use.slot.terms_id), "counting": counting})
             raise
         return _present(use.check_in)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from pyiot_evm.device.lock_messages import (
     AccessError,
@@ -31,6 +31,7 @@ from pyiot_evm.exceptions import InputError, TransportError, VerificationError
 from pyiot_evm.types import Address, DeviceId, TermsId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Greeting", "LockClient"]
 
+_T = TypeVar("_T")
 _SECONDS: Final = 10.0
 _SIGNERS: Final = {42: 20, 170: 84}
 
@@ -77,13 +79,7 @@ class LockClient:
         Raises:
             TransportError: It does not answer.
         """
-        done = self._ask("hello")
-        signer = done["signer"]
-        return Greeting(
-            device=DeviceId(raw(done["device"], size=32)),
-            signer=raw(signer, size=_SIGNERS.get(len(signer), 0)),
-            owner=Address(raw(done["owner"], size=20)),
-        )
+        return self._ask("hello", _greeting)
 
     def program(self, slot: Slot) -> TermsId:
         """Give a lock a slot.
@@ -92,16 +88,24 @@ class LockClient:
             AccessError: It refuses.
             TransportError: It does not answer.
         """
-        return TermsId(raw(self._ask("program", offer=slot.fields())["termsId"], size=32))
+        return self._ask("program", lambda done: TermsId(raw(done["termsId"], size=32)), offer=slot.fields())
 
     def challenge(self, terms_id: TermsId, purpose: Purpose) -> Challenge:
         """Ask for what has to be signed.
 
         Raises:
             AccessError: The lock refuses.
+            VerificationError: It gave the challenge of another rental, or for something else than was asked.
             TransportError: It does not answer.
         """
-        return Challenge.of(self._ask("challenge", termsId=str(terms_id), purpose=purpose.value)["challenge"])
+        asked = {"termsId": str(terms_id), "purpose": purpose.value}
+        found = self._ask("challenge", lambda done: Challenge.of(done["challenge"]), **asked)
+        if (found.terms_id, found.purpose) != (terms_id, purpose):
+            raise VerificationError(
+                f"the challenge is to {found.purpose} in another rental, or not to {purpose}",
+                hint="do not sign it: somebody may stand between you and the lock",
+            )
+        return found
 
     def answer(self, answer: Answer) -> SignedStatement:
         """Hand in a signed challenge.
@@ -110,7 +114,7 @@ class LockClient:
             AccessError: The lock refuses.
             TransportError: It does not answer; ask for the statements, it may have taken the answer.
         """
-        return SignedStatement.decode(self._ask("answer", answer=answer.fields())["statement"])
+        return self._ask("answer", lambda done: SignedStatement.decode(done["statement"]), answer=answer.fields())
 
     def statements(self, terms_id: TermsId) -> tuple[SignedStatement, ...]:
         """Ask for what was signed about a rental.
@@ -118,8 +122,7 @@ class LockClient:
         Raises:
             TransportError: The lock does not answer.
         """
-        found = self._ask("statements", termsId=str(terms_id))["statements"]
-        return tuple(SignedStatement.decode(text) for text in found)
+        return self._ask("statements", _statements, termsId=str(terms_id))
 
     def open(self, key: AccessKey) -> SignedStatement:
         """Open the lock with the access key.
@@ -143,12 +146,13 @@ class LockClient:
             VerificationError: What it gave is no check-out of this rental, or the challenge was another lock's.
             TransportError: It does not answer.
         """
+        said: SignedStatement | None
         try:
             said = self.answer(key.answer(self.challenge(key.terms_id, Purpose.CHECK_OUT)))
         except AccessError as error:
             if error.reason is not Refusal.CHECKED_OUT:
                 raise
-            said = self.statements(key.terms_id)[-1]
+            said = next(reversed(self.statements(key.terms_id)), None)
         return _checked(said, key, CheckOut)
 
     def close(self) -> None:
@@ -165,7 +169,7 @@ class LockClient:
     ) -> None:
         self.close()
 
-    def _ask(self, what: str, **fields: Any) -> dict[str, Any]:
+    def _ask(self, what: str, read: Callable[[dict[str, Any]], _T], **fields: Any) -> _T:
         try:
             line = self._exchange(canonical_json({"do": what, **fields}) + b"\n")
         except OSError as error:
@@ -173,8 +177,7 @@ class LockClient:
             reason = error.strerror or "the time is over"
             raise TransportError(f"nobody answers at {self._place}: {reason}", hint="is the lock running?") from error
         try:
-            answer = parsed(line)
-            return _unwrapped(answer)
+            return read(_unwrapped(parsed(line)))
         except (InputError, KeyError, TypeError, AttributeError) as error:
             raise TransportError(f"what answers at {self._place} is no lock") from error
 
@@ -213,10 +216,27 @@ def _unwrapped(answer: Any) -> dict[str, Any]:
     raise TransportError(f"the lock failed: {answer['error']['message']:.200}", hint="try again")
 
 
-def _checked(said: SignedStatement, key: AccessKey, kind: type[CheckIn | CheckOut]) -> SignedStatement:
+def _greeting(done: dict[str, Any]) -> Greeting:
+    signer = done["signer"]
+    return Greeting(
+        device=DeviceId(raw(done["device"], size=32)),
+        signer=raw(signer, size=_SIGNERS.get(len(signer), 0)),
+        owner=Address(raw(done["owner"], size=20)),
+    )
+
+
+def _statements(done: dict[str, Any]) -> tuple[SignedStatement, ...]:
+    return tuple(SignedStatement.decode(text) for text in done["statements"])
+
+
+def _checked(said: SignedStatement | None, key: AccessKey, kind: type[CheckIn | CheckOut]) -> SignedStatement:
     """Check a statement before its lock is left behind: it is what brings the deposit back."""
-    messages = RentalMessages(chain_id=said.chain_id, contract=said.contract)
-    if not isinstance(said.statement, kind) or said.statement.terms_id != key.terms_id or not messages.is_signed(said):
+    if (
+        said is None
+        or not isinstance(said.statement, kind)
+        or said.statement.terms_id != key.terms_id
+        or not RentalMessages(chain_id=said.chain_id, contract=said.contract).is_signed(said)
+    ):
         raise VerificationError(
             "what the lock gave is no signed statement of this rental", hint="keep it as evidence, and ask the owner"
         )

@@ -107,7 +107,7 @@ def objections(
         device: Its device id.
         pinned: keccak256 of its signer bytes.
         now: The time.
-        most: So many slots it holds.
+        most: So many slots that are not over it holds.
     """
     terms = slot.terms
     key_of = state.used_keys.get(slot.key_address.hex())
@@ -123,8 +123,8 @@ def objections(
         yield Refusal.KEY_USED, f"the access key is that of {key_of}"
     if now >= terms.end:
         yield Refusal.ENDED, f"the slot ended at {terms.end}, and it is {now}"
-    if len(state.uses) >= most:
-        yield Refusal.FULL, f"it has {len(state.uses)} slots"
+    if (held := sum(now < use.slot.terms.end for use in state.uses.values())) >= most:
+        yield Refusal.FULL, f"it has {held} slots that are not over"
 
 
 def closed_because(use: Use, purpose: Purpose, now: int, tolerance: int) -> tuple[Refusal, str] | None:

@@ -34,7 +34,7 @@ class LockPolicy:
         check_out_after: Seconds after the slot's end at which the lock checks out by itself, before the escrow's day of
             grace is over; None for never.
         free_tries: So many failed tries are each logged; after that the log backs off.
-        max_slots: So many slots it holds at once.
+        max_slots: So many slots that are not over it holds at once.
         beat: Seconds after which it notes the time and the meter when nothing else happens.
         compact_at: Bytes of journal from which on it is written anew.
 

@@ -162,14 +162,13 @@ class LockState:
         self.tries.append(Try(record["time"], "open", "ok", record["termsId"]))
 
     def _jammed(self, record: dict[str, Any]) -> None:
-        """Take an opening back: the bolt did not move, and nobody got the statement."""
+        """Take an opening back: the bolt did not move, nobody got the statement, and whose use was counted goes on."""
         use = self.uses[TermsId(record["termsId"])]
         use.openings -= 1
         if not use.openings:
             use.check_in = None
-            for other in self.uses.values():
-                if other.is_running and other.meter_end == use.meter_start:
-                    other.meter_end = None
+            for terms_id in record["counting"]:
+                self.uses[TermsId(terms_id)].meter_end = None
         self.tries.append(Try(record["time"], "open", "jammed", record["termsId"]))
 
     def _checked_out(self, record: dict[str, Any]) -> None:

@@ -126,6 +126,7 @@ class Pkcs11Signer:
     def __init__(self, *, place: Pkcs11Key, opened: _Opened) -> None:
         self._place = place
         self._opened: _Opened | None = opened
+        self._refused: PassphraseError | None = None
         self._lock = threading.Lock()
         self.curve: Curve = opened.curve
         self.signer_bytes: bytes = opened.signer_bytes
@@ -189,6 +190,8 @@ class Pkcs11Signer:
         with self._lock:
             if self._opened is None:
                 raise SigningError("the signer is closed")
+            if self._refused is not None:
+                raise SigningError(f"the token takes the PIN no more: {self._refused.message}", hint=self._refused.hint)
             raw = self._sign(self._opened, bytes(digest))
         signature = self._finished(raw, bytes(digest))
         if signature is None:
@@ -216,6 +219,8 @@ class Pkcs11Signer:
                 self._opened = again
                 return again.sign(digest)
             except (opened.error, ConfigurationError) as error:
+                if isinstance(error, _PinRefusedError):  # once: a token locks itself after a few wrong ones
+                    self._refused = error
                 raise SigningError(f"the token did not sign: {_reason(error)}", retryable=True) from first
 
     def _finished(self, raw: bytes, digest: bytes) -> bytes | None:
@@ -238,6 +243,10 @@ class Pkcs11Signer:
 
     def __repr__(self) -> str:
         return f"Pkcs11Signer({self.curve}, 0x{self.signer_bytes.hex()})"
+
+
+class _PinRefusedError(PassphraseError):
+    """The token was asked, and took the PIN for wrong."""
 
 
 class _Opened:
@@ -294,7 +303,7 @@ def _login(key: Pkcs11Key, *, writable: bool) -> tuple[ModuleType, Any]:
         except pkcs11.exceptions.UserAlreadyLoggedIn:  # by another signer: a process logs in to a token once
             return pkcs11, token.open(rw=writable)
     except (pkcs11.exceptions.PinIncorrect, pkcs11.exceptions.PinLenRange, pkcs11.exceptions.PinLocked) as error:
-        raise PassphraseError(
+        raise _PinRefusedError(
             f"the token {key.token} did not take the PIN: {_reason(error)}",
             hint="a token locks itself after a few wrong PINs: look it up, do not guess",
         ) from error
