@@ -1,17 +1,35 @@
-"""Readings bought one by one over a real connection: both modes, hundreds of readings, exact balances, broken sides."""
+"""Readings bought one by one over a real connection: both modes, many readings, exact balances, where to begin."""
+
+import threading
+import time
+from itertools import islice
 
 import pytest
 
+from pyiot_evm import Machine
 from pyiot_evm.chain import Devnet
+from pyiot_evm.chain.abi import selector
+from pyiot_evm.chain.deployment import X402_CHANNELS
 from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.device import Field, LocalSigner, ReadingJournal, Schema
+from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.identity import Devices
+from pyiot_evm.payment.stream_errors import StreamFaultError
+from pyiot_evm.payment.stream_purchases import StreamPurchases
 
-PRICE, COUNT = 100, 210
+PRICE, MONEY, COUNT = 100, "0.0001", 210
+BEGIN = 1_700_000_000_000
 
 
 def dollars(machine):
     return machine.chain.call(Erc20(machine.chain.token).balance_of(machine.address))
+
+
+def numbers(stream):
+    with stream as readings:
+        return [reading.seq for reading in readings]
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +39,8 @@ def devnet():
 
 
 @pytest.fixture
-def seller(machines, measure):
-    machine = machines.new("seller", curve="p256")
-    measure(machine, COUNT)
-    return machine
+def seller(machines):
+    return machines.new("seller", curve="p256")
 
 
 @pytest.fixture
@@ -43,14 +59,14 @@ def gateway(seller):
 @pytest.mark.parametrize("mode", ["locked", "plain"])
 @pytest.mark.parametrize("device_key", [False, True], ids=["secp256k1", "p256"])
 def test_stream__when_both_are_honest__sells_every_reading_and_pays_to_the_unit(
-    seller, buyer, gateway, mode, device_key
+    seller, buyer, gateway, measure, mode, device_key
 ):
+    measured = measure(seller, COUNT)
     before = dollars(seller), dollars(buyer)
-    with buyer.stream(
-        gateway.url, seller.device, max_price="0.0001", mode=mode, follow=False, prepay=COUNT, device_key=device_key
-    ) as readings:
+    options = {"max_price": MONEY, "mode": mode, "follow": False, "prepay": COUNT, "device_key": device_key}
+    with buyer.stream(gateway.url, seller.device, **options) as readings:
         bought = list(readings)
-    assert [reading.seq for reading in bought] == list(range(COUNT))
+    assert [reading.reading for reading in bought] == measured
     assert [str(reading.values["temperature"]) for reading in bought[:3]] == ["20.00", "21.00", "22.00"]
     (channel,) = gateway.payments.payee.book.channels()
     assert (channel.charged, channel.ceiling) == (COUNT * PRICE, COUNT * PRICE)
@@ -59,3 +75,158 @@ def test_stream__when_both_are_honest__sells_every_reading_and_pays_to_the_unit(
     assert claim.amount == COUNT * PRICE
     gateway.payments.settle()
     assert (dollars(seller), dollars(buyer)) == (before[0] + COUNT * PRICE, before[1] - COUNT * PRICE)
+
+
+def test_stream__when_readings_are_still_to_come__waits_for_each(seller, buyer, gateway, measure):
+    measure(seller, 1)
+    came, done = [], threading.Event()
+
+    def buy():
+        with buyer.stream(gateway.url, seller.device, max_price=MONEY) as readings:
+            for reading in readings:
+                came.append(reading.seq)
+                if reading.seq == 3:
+                    break
+        done.set()
+
+    thread = threading.Thread(target=buy)
+    thread.start()
+    for expected in range(4):
+        end = time.monotonic() + 30
+        while len(came) <= expected and time.monotonic() < end:
+            time.sleep(0.01)
+        assert came == list(range(expected + 1))
+        measure(seller, 1)
+    assert done.wait(30)
+    thread.join()
+    (channel,) = gateway.payments.payee.book.channels()
+    assert (channel.charged, channel.ceiling) == (4 * PRICE, 4 * PRICE)
+
+
+def test_stream__when_told_where_to_begin__begins_there_and_goes_on_from_there(seller, buyer, gateway, measure):
+    measure(seller, 8)
+
+    def some(count, **where):
+        with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False, **where) as readings:
+            return [reading.seq for reading in islice(readings, count)]
+
+    assert some(2) == [0, 1]
+    assert some(1, since=BEGIN + 4_500) == [5]
+    assert some(1) == [6]
+    assert some(1, start=3) == [3]
+    assert some(9, start="next") == []
+    with pytest.raises(TransportError, match="there are readings from 0 to 7, not 99"):
+        some(1, start=99)
+    with pytest.raises(InputError, match="not a reading to begin with"):
+        some(1, start="last")
+    bought = StreamPurchases(buyer.payments.payer.book).bought(seller.device)
+    assert [item.seq for item in bought] == [0, 1, 3, 5, 6]
+
+
+def test_stream__when_what_came_was_not_taken__gives_it_out_again_for_nothing(seller, buyer, gateway, measure):
+    measure(seller, 3)
+
+    def fail():
+        with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False) as readings:
+            assert next(readings).seq == 0
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert numbers(buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False)) == [0, 1, 2]
+    assert buyer.payments.spending().in_period == 3 * PRICE
+
+
+def test_stream__when_it_is_bought_already__refuses_a_second_buyer_of_the_same_name(seller, buyer, gateway, measure):
+    measure(seller, 3)
+    with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False) as readings:
+        next(readings)
+        with (
+            buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False) as second,
+            pytest.raises(InputError, match="being bought already"),
+        ):
+            next(second)
+        assert next(readings).seq == 1
+
+
+def test_stream__when_the_device_changed_key_and_schema__follows_the_registry(seller, buyer, gateway, measure):
+    measure(seller, 2)
+    chain, keyring = seller.chain, seller.chain.home.keyring
+    devices = Devices(chain, account=seller.payments.account)
+    devices.register(keyring.device(seller.name))
+    staged = keyring.stage_device(seller.name, curve="secp256k1")
+    devices.rotate(seller.device, staged)
+    keyring.activate_device(seller.name)
+    folder = chain.home.journals / seller.device.hex()
+    schema = Schema((Field("temperature", unit="Cel", scale=2), Field("humidity", unit="%RH", scale=1)))
+    with (
+        ReadingJournal.open(folder / f"{0:020d}-{'00' * 32}.readings") as old,
+        old.continued(folder / f"{2:020d}-{'11' * 32}.readings", schema=schema, curve="secp256k1") as new,
+    ):
+        new.sign(keyring.device(seller.name), time=chain.now() * 1000, values=schema.fix([21.5, 40]))
+    with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False) as readings:
+        assert [list(reading.values) for reading in readings] == [["temperature"]] * 2 + [["temperature", "humidity"]]
+    forger = LocalSigner.create()
+    with ReadingJournal.open(folder / f"{2:020d}-{'11' * 32}.readings") as new:
+        new.sign(forger, time=chain.now() * 1000, values=schema.fix([21.5, 40]))
+    with pytest.raises(StreamFaultError, match="signed by no key of device"):
+        numbers(buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False, patience=0))
+
+
+def test_stream__when_the_price_rises__asks_the_payer_s_limit(seller, buyer, gateway, measure):
+    measure(seller, 3)
+    with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False) as readings:
+        assert next(readings).seq == 0
+    dearer = Gateway(seller, GatewayConfig(price_stream=3 * PRICE))
+    with dearer as url:
+        with pytest.raises(BudgetError, match="300 base units, 100 were allowed"):
+            numbers(buyer.stream(url, seller.device, max_price=MONEY, follow=False))
+        assert numbers(buyer.stream(url, seller.device, max_price="0.0003", follow=False)) == [1, 2]
+    assert buyer.payments.spending().in_period == 7 * PRICE
+
+
+def test_stream__when_the_payer_left_the_channel__opens_another_one(seller, buyer, gateway, measure):
+    measure(seller, 2)
+    with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False) as readings:
+        assert next(readings).seq == 0
+        channel = readings.purchase.channel_id
+    buyer.payments.close(channel)
+    with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False, start=1) as readings:
+        assert next(readings).seq == 1
+        assert readings.purchase.channel_id != channel
+    gateway.payments.payee.tend()
+    assert [c.claimed for c in gateway.payments.payee.book.channels()] == [PRICE, 0]
+
+
+def test_stream__when_nobody_is_there_or_the_address_is_none__says_so_at_once(seller, buyer):
+    with pytest.raises(TransportError):
+        numbers(buyer.stream("http://127.0.0.1:9", seller.device, max_price=MONEY))
+    for url, device, expected in (
+        ("ftp://127.0.0.1", seller.device, "not an address of a gateway"),
+        ("http://127.0.0.1:9", None, "no device is named"),
+        (f"http://127.0.0.1:9/v1/devices/0x{'11' * 32}", seller.device, "wanted is"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            buyer.stream(url, device, max_price=MONEY)
+    with pytest.raises(InputError, match="modes are locked and plain"):
+        buyer.stream("http://127.0.0.1:9", seller.device, max_price=MONEY, mode="free")
+
+
+def test_stream__when_x402_s_own_code_stands_there__locks_through_ours_and_pays_plain_through_it(measure):
+    with Devnet() as chain:
+        code = chain.code_at(X402_CHANNELS)
+        mark = b"\x63" + selector(
+            "claimLocked((((address,address,address,address,address,uint40,bytes32),uint128),bytes,uint128),bytes32)"
+        )
+        assert code.count(mark) == 1
+        chain.set_code(X402_CHANNELS, code.replace(mark, b"\x63" + bytes(4)))
+        seller, buyer = Machine.create(chain, "seller", curve="p256"), Machine.create(chain, "buyer")
+        measure(seller, 3)
+        gateway = Gateway(seller, GatewayConfig(price_stream=PRICE))
+        with gateway as url:
+            for mode in ("locked", "plain"):
+                options = {"max_price": MONEY, "mode": mode, "follow": False}
+                assert numbers(buyer.stream(url, seller.device, **options)) == [0, 1, 2]
+            places = [c.domain.contract for c in gateway.payments.payee.book.channels()]
+            assert places == [chain.addresses.payment_channels, X402_CHANNELS]
+            assert [claim.amount for claim in gateway.payments.claim()] == [3 * PRICE, 3 * PRICE]
