@@ -167,10 +167,10 @@ def serve(
 ) -> None:
     """Watch NAME's rentals and act before every deadline, until stopped.
 
-    As owner: hands over once the payment has its confirmations, refunds what cannot be handed over. As renter: takes the
-    access key, takes back what is due; a claim that nobody answered is rejected shortly before silence would grant it.
-    As either: shows what the device signed, where NAME holds it, and enforces a court's ruling. Ctrl-C or SIGTERM ends
-    it; started again it goes on where it was.
+    As owner: hands over once the payment has its confirmations, refunds what cannot be handed over. As renter: takes
+    the access key, takes back what is due; a claim that nobody answered is rejected shortly before silence would grant
+    it. As either: shows what the device signed, where NAME holds it, and enforces a court's ruling. Ctrl-C or SIGTERM
+    ends it; started again it goes on where it was.
 
     Example:
         pyiot rental serve --as charger --waive --withdraw

@@ -59,11 +59,11 @@ def rent(chain: Chain, points: Any, *counted: str, pay: Any = "auto", damage: in
             step("renter", lambda statement=statement: renter.rentals.hold(statement))  # type: ignore[misc]
             step("renter", lambda: renter.rentals.serve(once=True))
         step("owner", lambda: owner.rentals.serve(once=True))
-        step("renter", lambda: renter.rentals.serve(once=True))
+        renter.rentals.serve(once=True)
         step("judge", lambda: judge.rentals.judge(offer))
         step("judge", lambda: judge.rentals.serve(once=True))
-        for name, machine in (("owner", owner), ("renter", renter)):
-            step(name, lambda machine=machine: machine.rentals.withdraw())  # type: ignore[misc]
+        step("owner", owner.rentals.withdraw)
+        renter.rentals.withdraw()
         ending = renter.rentals.ending(rental.id)
         return {
             "opened": len(chain.logs(address=chain.addresses.deposit_escrow, topics=[RentalOpened.TOPIC])),
