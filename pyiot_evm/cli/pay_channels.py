@@ -141,6 +141,7 @@ def show(session: Session, *, channel: ChannelRef, name: As) -> None:
     known = payments.payee.book.channel(wanted)
     row = shared.payee_row(session, known) if known else shared.payer_row(session, payments.sync(wanted))
     config = known.config if known else payments.payer.book.channel(wanted).config
+    row |= shared.stream_row(session, payments, wanted)
     session.output.show(row | {"terms": config_fields(config)})
 
 

@@ -94,6 +94,21 @@ def payee_row(session: Session, channel: PayeeChannel) -> dict[str, Any]:
     }
 
 
+def stream_row(session: Session, payments: Payments, channel: ChannelId) -> dict[str, Any]:
+    """Return what is shown of a stream that is bought through a channel; nothing where none is."""
+    bought = payments.purchases.find(channel)
+    if bought is None:
+        return {}
+    return {
+        "stream": bought.device,
+        "mode": bought.mode,
+        "came": money(session, bought.paid),
+        "next": bought.next_seq,
+        "fault": bought.fault,
+        "at_stake": money(session, bought.lost) if bought.lost else None,
+    }
+
+
 def moved_row(session: Session, moved: Moved) -> dict[str, Any]:
     """Return what is shown of a movement of a vault's money."""
     return {

@@ -57,8 +57,14 @@ class Shop:
     def devices(self) -> dict[str, Any]:
         """Return what can be bought from which device, and for how much."""
         found = [] if self.readings is None else [self.readings.describe()]
-        prices = {"row": str(self.config.price_row), "latest": str(self.config.price_latest)}
-        return {"network": self.network, "prices": prices, "max_rows": self.config.max_rows, "devices": found}
+        config = self.config
+        prices = {"row": config.price_row, "latest": config.price_latest, "stream": config.price_stream}
+        return {
+            "network": self.network,
+            "prices": {name: str(price) for name, price in prices.items()},
+            "max_rows": self.config.max_rows,
+            "devices": found,
+        }
 
     def range_of(self, request: Request, source: ReadingSource) -> RowRange | None:
         """Return which rows a request is for: those that its payment's 402 fixed, else those that it asks for.

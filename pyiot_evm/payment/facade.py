@@ -24,6 +24,7 @@ from pyiot_evm.payment.payer import Payer, PayerPolicy, SentPayment
 from pyiot_evm.payment.payer_book import PayerBook
 from pyiot_evm.payment.places import Place, additions_place, scheme_place
 from pyiot_evm.payment.store import PaymentStore
+from pyiot_evm.payment.stream_purchases import StreamPurchases
 from pyiot_evm.payment.tokens import money_text
 from pyiot_evm.payment.vault import Vault
 
@@ -127,6 +128,11 @@ class Payments:
         if place.channels == self.payer.contract.address:
             return None
         return self._payer_at(place), self._payee_at(place.channels)
+
+    @cached_property
+    def purchases(self) -> StreamPurchases:
+        """What this account buys by the stream: where each is, what came, and what went wrong."""
+        return StreamPurchases(self.payer.book)
 
     def _own_payer(self) -> Payer:
         if self.additions.channels == self.payer.contract.address:

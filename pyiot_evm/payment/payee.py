@@ -193,8 +193,9 @@ class Payee:
         return mine and min(channel.charged, channel.balance, channel.ceiling) > channel.claimed
 
     def _is_due(self) -> bool:
-        unclaimed = [channel for channel in self.book.channels() if self._claimable(channel)]
-        if not unclaimed:
+        channels = self.book.channels()
+        unclaimed = [channel for channel in channels if self._claimable(channel)]
+        if not unclaimed and not self.locks.due({channel.channel_id for channel in channels}):
             return False
         policy = self.book.policy
         last = self.book.store.mark(self._mark)

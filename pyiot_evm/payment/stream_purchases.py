@@ -126,6 +126,10 @@ class StreamPurchases:
             raise InputError(f"nothing is bought by the reading through channel {ChannelId(channel_id)}")
         return _purchase(found[0])
 
+    def find(self, channel_id: bytes) -> Purchase | None:
+        """Return the stream on a channel, ``None`` where something else is paid through it."""
+        return next((purchase for purchase in self.all() if purchase.channel_id == channel_id), None)
+
     def all(self) -> list[Purchase]:
         """Return every stream of this payer, the oldest first."""
         query = "SELECT * FROM stream_purchases WHERE payer = ? ORDER BY rowid"

@@ -19,6 +19,7 @@ from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.machine import Machine
 from pyiot_evm.payment import stream_claims
 from pyiot_evm.payment.budgets import Budget
+from pyiot_evm.payment.payee_book import VoucherRefusedError
 from pyiot_evm.payment.stream_errors import StreamFaultError, StreamRefusedError, StreamStalledError
 from pyiot_evm.payment.stream_keys import lock_of, seal_reading, stream_salt
 from pyiot_evm.payment.stream_messages import Message
@@ -132,6 +133,30 @@ def test_gateway__when_a_client_never_pays_after_a_key__sells_no_more_and_claims
     (log,) = buyer.chain.logs(address=client.payee.contract.address, topics=[LockOpened.TOPIC, client.id])
     assert LockOpened.from_log(log).preimage == key["key"]
     assert client.claim() == 0
+
+
+def test_tend__when_a_payer_vanished_with_a_key__claims_by_it_within_a_day(shop, buyer, monkeypatch):
+    client = Client(shop, buyer)
+    with client.talk() as (talk, first):
+        talk.ask(client.pay(first))
+    monkeypatch.setattr(stream_claims, "GRACE", 0)
+    client.payee.tend()
+    store = client.payee.book.store
+    store.set_mark(client.payee._mark, store.mark(client.payee._mark) - client.payee.book.policy.claim_every)
+    assert PRICE in [claim.amount for claim in client.payee.tend()]
+    assert client.known().claimed == PRICE
+
+
+def test_collect__when_a_stream_delivered_more_than_the_voucher_says__refuses_and_changes_nothing(shop, buyer):
+    client = Client(shop, buyer)
+    with client.talk() as (talk, first):
+        talk.ask(client.pay(first))
+        second = talk.next()
+        talk.send(client.paid(PRICE))
+        talk.ask(client.pay(second))
+    with pytest.raises(VoucherRefusedError, match="200 are used up"):
+        shop.payments.collect(client.voucher(PRICE))
+    assert client.known().charged == 2 * PRICE
 
 
 def test_gateway__when_the_payer_leaves_in_mid_stream__claims_what_was_released_and_sells_no_more(shop, buyer):
@@ -378,7 +403,7 @@ def test_stream__when_a_key_opens_garbage__stops_at_once_and_has_lost_one_readin
     with pytest.raises(StreamFaultError) as caught:
         bought(buyer, shop, proxy.url, mode=mode)
     assert (caught.value.seq, caught.value.lost, len(proxy.signed())) == (0, PRICE, 1)
-    (purchase,) = buyer_book(buyer).all()
+    (purchase,) = buyer.payments.purchases.all()
     assert (purchase.paid, purchase.lost, purchase.fault) == (0, PRICE, caught.value.message)
     assert buyer.payments.spending().in_period == PRICE
     for url in (proxy.url, shop.url):  # the payee is the same
@@ -388,13 +413,7 @@ def test_stream__when_a_key_opens_garbage__stops_at_once_and_has_lost_one_readin
         bought(buyer, shop, proxy.url, mode=mode, again=True)
     assert buyer.payments.spending().in_period == PRICE, "the same reading is at stake, not another one"
     assert bought(buyer, shop, shop.url, mode=mode, again=True) == [0, 1]
-    assert (buyer_book(buyer).all()[0].lost, buyer.payments.spending().in_period) == (0, 2 * PRICE)
-
-
-def buyer_book(machine):
-    from pyiot_evm.payment.stream_purchases import StreamPurchases
-
-    return StreamPurchases(machine.payments.payer.book)
+    assert (buyer.payments.purchases.all()[0].lost, buyer.payments.spending().in_period) == (0, 2 * PRICE)
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("locked", "key"), ("plain", "reading")])
@@ -420,7 +439,7 @@ def test_stream__when_the_gateway_claims_by_a_key_that_it_kept_back__takes_the_r
     with pytest.raises(StreamStalledError):
         bought(buyer, shop, proxy.url)
     monkeypatch.setattr(stream_claims, "GRACE", 0)
-    (purchase,) = buyer_book(buyer).all()
+    (purchase,) = buyer.payments.purchases.all()
     known = shop.payments.payee.book.channel(purchase.channel_id)
     assert sum(claim.amount for claim in shop.payments.payee.claim([known])) == PRICE
     monkeypatch.undo()
@@ -461,7 +480,7 @@ def test_stream__when_the_key_does_not_open_its_lock__stops_and_has_lost_nothing
     proxy = cheat(changed("key", key=flipped))
     with pytest.raises(VerificationError, match="does not open its lock"):
         bought(buyer, shop, proxy.url)
-    (purchase,) = buyer_book(buyer).all()
+    (purchase,) = buyer.payments.purchases.all()
     assert (purchase.fault, purchase.lost, purchase.signed.seq) == ("", 0, 0)
     assert bought(buyer, shop, shop.url) == [0, 1]
 
@@ -485,7 +504,7 @@ def test_stream__when_the_gateway_asks_for_a_reading_twice__pays_it_once(shop, b
 
 def test_stream__when_a_refusal_shows_an_old_or_a_forged_voucher__believes_its_own_book(shop, buyer, cheat):
     assert bought(buyer, shop, shop.url) == [0, 1]
-    (purchase,) = buyer_book(buyer).all()
+    (purchase,) = buyer.payments.purchases.all()
     payer = buyer.payments.payer
     channel = payer.book.channel(purchase.channel_id)
     last = sign_voucher(payer.signer, channel.domain, channel.config, 2 * PRICE)
@@ -504,7 +523,7 @@ def test_stream__when_a_refusal_shows_an_old_or_a_forged_voucher__believes_its_o
     proxy.change = refuse(forged)
     with pytest.raises(VerificationError, match="did not sign"):
         bought(buyer, shop, proxy.url)
-    (after,) = buyer_book(buyer).all()
+    (after,) = buyer.payments.purchases.all()
     assert (after.paid, payer.book.channel(purchase.channel_id).ceiling) == (2 * PRICE, 2 * PRICE)
 
 
@@ -530,7 +549,7 @@ def test_stream__when_the_budget_is_used_up__stops_before_anything_is_signed(sho
     ):
         for _ in readings:
             pass
-    (purchase,) = buyer_book(buyer).all()
+    (purchase,) = buyer.payments.purchases.all()
     assert (purchase.paid, purchase.signed, buyer.payments.spending().in_period) == (2 * PRICE, None, 2 * PRICE)
 
 
@@ -543,5 +562,5 @@ def test_stream__when_the_payer_lost_its_book__goes_on_from_the_voucher_that_the
         database.execute("DELETE FROM payer_channels WHERE payer = ?", (buyer.address.hex(),))
         database.execute("DELETE FROM stream_purchases WHERE payer = ?", (buyer.address.hex(),))
     assert bought(buyer, shop, shop.url, start=2, patience=5) == [2, 3]
-    (purchase,) = buyer_book(buyer).all()
+    (purchase,) = buyer.payments.purchases.all()
     assert purchase.paid == 4 * PRICE

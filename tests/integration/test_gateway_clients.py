@@ -75,7 +75,7 @@ def test_devices__when_asked_without_payment__shows_schema_and_prices(gateway, s
     found = requests.get(f"{gateway.url}/v1/devices", timeout=10).json()
     (device,) = found["devices"]
     assert (found["prices"], device["readings"], device["first"], device["last"]) == (
-        {"row": "100", "latest": "1000"}, 50, 0, 49,
+        {"row": "100", "latest": "1000", "stream": "100"}, 50, 0, 49,
     )  # fmt: skip
     assert device["schema"] == SCHEMA.document()
     assert requests.get(f"{gateway.url}/health", timeout=10).json()["status"] == "ok"

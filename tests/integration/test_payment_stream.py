@@ -17,7 +17,6 @@ from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.identity import Devices
 from pyiot_evm.payment.stream_errors import StreamFaultError
-from pyiot_evm.payment.stream_purchases import StreamPurchases
 
 PRICE, MONEY, COUNT = 100, "0.0001", 210
 BEGIN = 1_700_000_000_000
@@ -119,7 +118,7 @@ def test_stream__when_told_where_to_begin__begins_there_and_goes_on_from_there(s
         some(1, start=99)
     with pytest.raises(InputError, match="not a reading to begin with"):
         some(1, start="last")
-    bought = StreamPurchases(buyer.payments.payer.book).bought(seller.device)
+    bought = buyer.payments.purchases.bought(seller.device)
     assert [item.seq for item in bought] == [0, 1, 3, 5, 6]
 
 
