@@ -8,12 +8,13 @@ import pytest
 from pyiot_evm.chain import connect
 from pyiot_evm.chain.contract_errors import WindowIsOpen
 from pyiot_evm.contracts.deposit_escrow import DepositClaimed
+from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.device import LocalSigner
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.facade import Rentals
 from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import Role, State
-from pyiot_evm.exceptions import InputError, VerificationError
+from pyiot_evm.exceptions import ContractError, InputError, VerificationError
 from pyiot_evm.machine import Machine
 from pyiot_evm.types import ZERO_ADDRESS
 
@@ -71,6 +72,29 @@ def test_authorize__when_another_machine_carries_it__opens_the_renters_rental(ho
     opened = house.renter.rentals.open(offer)
     assert (opened.state, opened.renter) == (State.OPENED, house.renter.address)
     assert house.renter.balance() == 1000 - house.chain.token_info().from_units(house.PRICE)
+
+
+def test_open__when_a_signed_payment_has_expired__signs_anew_for_the_same_rental(house):
+    now = house.chain.now()
+    offer = house.offer(start=now + 86_400, end=now + 2 * 86_400)
+    signed = house.renter.rentals.authorize(offer)
+    house.chain.increase_time(3700)
+    with pytest.raises(ContractError):
+        house.arbiter.rentals.submit(signed)
+    opened = house.renter.rentals.open(offer)
+    assert (opened.id, opened.state) == (signed.rental.rental_id, State.OPENED)
+    assert house.renter.balance() == 1000 - house.chain.token_info().from_units(house.PRICE)
+
+
+def test_open__when_the_token_refuses__pays_nothing_and_can_be_tried_again(house):
+    offer = house.offer()
+    account, dollar = house.renter.rentals.clerk.account, Erc20(offer.terms.token)
+    account.transact(dollar.transfer(house.arbiter.address, 995 * 10**6))
+    with pytest.raises(InputError, match=r"holds 5"):
+        house.renter.rentals.open(offer)
+    assert house.renter.rentals.all() == []
+    house.arbiter.rentals.clerk.account.transact(dollar.transfer(house.renter.address, 10 * 10**6))
+    assert house.renter.rentals.open(offer).state is State.OPENED
 
 
 def test_offer__when_asked_again__is_the_same_until_cancelled(house):
