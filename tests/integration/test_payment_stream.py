@@ -5,18 +5,24 @@ import time
 from itertools import islice
 
 import pytest
+from websockets.sync.client import connect
 
 from pyiot_evm import Machine
 from pyiot_evm.chain import Devnet
 from pyiot_evm.chain.abi import selector
 from pyiot_evm.chain.deployment import X402_CHANNELS
 from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.contracts.payment_channels import LockOpened
 from pyiot_evm.device import Field, LocalSigner, ReadingJournal, Schema
 from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.identity import Devices
-from pyiot_evm.payment.stream_errors import StreamFaultError
+from pyiot_evm.payment.stream_errors import StreamFaultError, StreamStalledError
+from pyiot_evm.payment.stream_keys import lock_of
+from pyiot_evm.payment.stream_messages import Message
+from pyiot_evm.payment.vouchers import sign_voucher
+from pyiot_evm.types import Bytes32
 
 PRICE, MONEY, COUNT = 100, "0.0001", 210
 BEGIN = 1_700_000_000_000
@@ -229,3 +235,50 @@ def test_stream__when_x402_s_own_code_stands_there__locks_through_ours_and_pays_
             places = [c.domain.contract for c in gateway.payments.payee.book.channels()]
             assert places == [chain.addresses.payment_channels, X402_CHANNELS]
             assert [claim.amount for claim in gateway.payments.claim()] == [3 * PRICE, 3 * PRICE]
+
+
+def test_gateway__when_it_ends__ends_its_streams_at_once_and_they_go_on_with_the_next_one(seller, buyer, measure):
+    measure(seller, 2)
+    first = Gateway(seller, GatewayConfig(price_stream=PRICE))
+    url = first.start()
+    with buyer.stream(url, seller.device, max_price=MONEY, patience=0) as readings:
+        assert [next(readings).seq, next(readings).seq] == [0, 1]
+        begun = time.monotonic()
+        first.close()
+        with pytest.raises(StreamStalledError, match="1012"):
+            next(readings)
+        assert time.monotonic() - begun < 10
+    measure(seller, 1)
+    with Gateway(seller, GatewayConfig(price_stream=PRICE)) as url:
+        assert numbers(buyer.stream(url, seller.device, max_price=MONEY, follow=False)) == [2]
+
+
+def test_gateway__when_a_client_owes_an_answer_for_too_long__ends_its_stream(seller, measure):
+    measure(seller, 1)
+    with Gateway(seller, GatewayConfig(stream_idle=1)) as url:
+        address = f"{url.replace('http', 'ws')}/v1/devices/{seller.device}/stream"
+        with connect(address, compression=None) as socket:
+            assert Message.decode(socket.recv(timeout=10), sent_by="seller").kind == "terms"
+            refused = Message.decode(socket.recv(timeout=10), sent_by="seller")
+            assert (refused["code"], refused["retryable"]) == ("stream_limit", True)
+
+
+def test_claim__when_the_withdrawal_s_delay_is_over__publishes_no_key_any_more(seller, buyer, devnet):
+    payer, payee = buyer.payments.payer, seller.payments.payee
+    channel = payer.open(seller.address, 10 * PRICE, token=devnet.token)
+    sales, key = payee.locks.sales, Bytes32(b"\7" * 32)
+    plain, locked = (
+        sign_voucher(payer.signer, payer.domain, channel.config, ceiling, lock=lock)
+        for ceiling, lock in ((0, b""), (PRICE, lock_of(key)))
+    )
+    payee.check(plain)
+    sales.begin(plain, 0, now=int(time.time()))
+    offer = sales.offer(channel.channel_id, 0, PRICE)
+    sales.sell(locked, offer, device=seller.device, preimage=key, now=int(time.time()))
+    payer.account.transact(payer.contract.initiate_withdraw(channel.config, 10 * PRICE))
+    payee.follow()
+    assert [sale.offer for sale in payee.locks.due({channel.channel_id})] == [offer]
+    devnet.increase_time(channel.config.withdraw_delay)
+    assert payee.locks.due({channel.channel_id}) == []
+    assert payee.tend() == []
+    assert not devnet.logs(address=payee.contract.address, topics=[LockOpened.TOPIC, channel.channel_id])
