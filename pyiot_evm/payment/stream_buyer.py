@@ -213,9 +213,17 @@ class StreamBuyer:
         return Message("paid", ceiling=voucher.ceiling, signature=voucher.signature)
 
     def recover(self, purchase: Purchase) -> BoughtReading | None:
-        """Take the key of the reading under way from the chain, where its payee published it to be paid."""
+        """Take the key of the reading under way from the chain, where its payee published it to be paid.
+
+        A key that opened garbage before is not tried again: then the payee is asked.
+        """
         signed, payer = purchase.signed, self._payer
-        if signed is None or not signed.lock or payer.sync(purchase.channel_id).claimed < signed.ceiling:
+        if (
+            signed is None
+            or not signed.lock
+            or self._terms.again
+            or payer.sync(purchase.channel_id).claimed < signed.ceiling
+        ):
             return None
         topics = [LockOpened.TOPIC, purchase.channel_id, signed.lock]
         logs = payer.chain.logs(address=payer.contract.address, topics=topics)

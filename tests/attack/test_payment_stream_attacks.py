@@ -447,6 +447,20 @@ def test_stream__when_the_gateway_claims_by_a_key_that_it_kept_back__takes_the_r
     assert buyer.payments.spending().in_period == 2 * PRICE
 
 
+def test_stream__when_the_key_of_garbage_was_claimed_by__asks_the_gateway_again_for_nothing_more(
+    shop, buyer, cheat, monkeypatch
+):
+    proxy = cheat(changed("offer", sealed=flipped))
+    with pytest.raises(StreamFaultError):
+        bought(buyer, shop, proxy.url)
+    monkeypatch.setattr(stream_claims, "GRACE", 0)
+    (purchase,) = buyer.payments.purchases.all()
+    known = shop.payments.payee.book.channel(purchase.channel_id)
+    assert sum(claim.amount for claim in shop.payments.payee.claim([known])) == PRICE
+    assert bought(buyer, shop, shop.url, again=True) == [0, 1]
+    assert buyer.payments.spending().in_period == 2 * PRICE
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "error", "expected"),
     [
