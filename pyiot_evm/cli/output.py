@@ -285,6 +285,8 @@ def _cell(value: Any, *, grouped: bool = False) -> str:
 
 def _parts(value: Any, room: int) -> list[str]:
     if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        if any(isinstance(item, dict) for item in value[0].values()):
+            return [line for row in value for line in fields(row, whole=True)]
         rows = [[_cell(item, grouped=True) for item in row.values()] for row in value]
         return table(rows, [""] * len(rows[0]), width=room)[1:]
     return printable(_cell(value)).splitlines() or [""]

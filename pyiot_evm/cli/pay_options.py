@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyiot_evm.cli.session import Session
     from pyiot_evm.payment.budgets import Budget, Spending
     from pyiot_evm.payment.facade import Payments
+    from pyiot_evm.payment.http_client import Quote
     from pyiot_evm.payment.records import PayeeChannel, PayerChannel
     from pyiot_evm.payment.vault import Moved
     from pyiot_evm.payment.vouchers import ChannelId
@@ -27,6 +28,7 @@ vaults = typer.Typer(cls=HelpfulGroup, help="Keep money from which many channels
 nouns.add_typer(budgets, name="budget")
 nouns.add_typer(vaults, name="vault")
 
+_LEAST_DIGITS = 4
 Payee = Annotated[str, typer.Argument(metavar="PAYEE", help="An account's address, or a name of this home.")]
 Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Whole tokens, e.g. 0.001.")]
 ChannelRef = Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel's id, or its first digits.")]
@@ -61,9 +63,12 @@ def channel_id(payments: Payments, text: str) -> ChannelId:
     """
     paying, paid = payments.channels()
     known = {channel.channel_id for channel in paying} | {channel.channel_id for channel in paid}
+    if len(text.removeprefix("0x")) < _LEAST_DIGITS:
+        raise InputError(f"a channel is named by {_LEAST_DIGITS} digits or more, not {text!r}")
     found = [item for item in known if str(item).startswith(text.lower())]
     if len(found) != 1:
-        raise InputError(f"{len(found)} channels begin with {text}", hint="`pyiot pay list` shows them")
+        count = "no channel begins" if not found else f"{len(found)} channels begin"
+        raise InputError(f"{count} with {text}", hint="`pyiot pay list` shows them")
     return found[0]
 
 
@@ -107,6 +112,14 @@ def stream_row(session: Session, payments: Payments, channel: ChannelId) -> dict
         "fault": bought.fault,
         "at_stake": money(session, bought.lost) if bought.lost else None,
     }
+
+
+def quote_row(session: Session, quote: Quote) -> dict[str, Any]:
+    """Return what is shown of what a URL would cost."""
+    if not quote.amount:
+        return {"dry_run": True, "status": quote.status, "costs": money(session, 0)}
+    costs = {"costs": money(session, quote.amount), "scheme": quote.scheme, "payee": quote.payee}
+    return {"dry_run": True, "status": quote.status, **costs}
 
 
 def moved_row(session: Session, moved: Moved) -> dict[str, Any]:
@@ -154,7 +167,10 @@ def budget_document(session: Session, budget: Budget | None, spent: Spending) ->
             "payees": [str(payee) for payee in budget.payees],
             "ends_at": budget.ends_at or None,
         }
-    return limits | {"spent_this_period": money(session, spent.in_period)}
+    limits["spent_this_period"] = money(session, spent.in_period)
+    if budget is not None and budget.each_payee is not None:
+        limits["spent_by_payee"] = {str(payee): money(session, units) for payee, units in spent.by_payee.items()}
+    return limits
 
 
 def _limit(session: Session, units: int | None) -> str | None:

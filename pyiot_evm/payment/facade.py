@@ -16,7 +16,7 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from pyiot_evm.exceptions import ConfigurationError
+from pyiot_evm.exceptions import ConfigurationError, InputError
 from pyiot_evm.payment.budgets import Budget, Budgets, Spending
 from pyiot_evm.payment.payee import Payee, Watchtower
 from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy
@@ -193,6 +193,11 @@ class Payments:
         return self._payer_of(channel.channel_id).withdrawable_at(channel)
 
     def _payer_of(self, channel_id: bytes) -> Payer:
+        known = self.payee.book.channel(channel_id)
+        if known is not None and known.config.payer != self.address:
+            raise InputError(
+                f"{self.address} is paid through channel {known.channel_id}", hint="its payer can leave it"
+            )
         contract = self.payer.book.channel(channel_id).domain.contract
         if self._second is not None and self._second[0].contract.address == contract:
             return self._second[0]

@@ -27,7 +27,7 @@ from pyiot_evm.types import Address
 if TYPE_CHECKING:
     from pyiot_evm.payment.facade import Payments
 
-__all__ = ["SCHEMES", "Bought", "HttpPayer"]
+__all__ = ["SCHEMES", "Bought", "HttpPayer", "Quote"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,23 @@ class Bought:
     body: bytes
     content_type: str
     paid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What an address would cost; nothing is signed for it.
+
+    Attributes:
+        status: What the server answered.
+        amount: Base units; 0 where it is free.
+        scheme: How it would be paid.
+        payee: Who would be paid.
+    """
+
+    status: int
+    amount: int = 0
+    scheme: str = ""
+    payee: Address | None = None
 
 
 class HttpPayer:
@@ -105,6 +122,23 @@ class HttpPayer:
             if (known := self._known(url, identifier, is_named=key is not None)) is not None:
                 return known
             return self._buy(Purchase(identifier, url, payee, lane, self._payments.chain.token), terms, most)
+
+    def quote(self, url: str, *, most: int) -> Quote:
+        """Return what an address would cost, and see that it may be paid.
+
+        Raises:
+            BudgetError: It costs more than ``most`` or than the budget allows.
+            TransportError: The server does not answer.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"not an address of a server: {url!r}")
+        response = self._send(url)
+        if response.status_code != _PAYMENT_REQUIRED:
+            return Quote(response.status_code)
+        wanted = self._wallet.terms(response, self._schemes, most=most).accepts[0]
+        payee, amount = Address(wanted.pay_to), int(wanted.amount)
+        self._payments.budgets.check(self._payments.address, self._payments.chain.token, payee, amount)
+        return Quote(response.status_code, amount, wanted.scheme, payee)
 
     # What was interrupted
 

@@ -34,6 +34,7 @@ __all__ = ["Payer", "PayerPolicy", "SentPayment"]
 
 _AUTHORIZED_FOR: Final = 24 * 3600
 _TRIES: Final = 5
+_TOP: Final = (1 << 128) - 1
 _MAX_CHANNELS: Final = 256
 
 
@@ -156,9 +157,11 @@ class Payer:
         """Pay into a channel; a deposit that a crash interrupted is finished instead, and counts as this one.
 
         Raises:
-            InputError: The account does not hold the amount, or the token cannot be paid by signature.
+            InputError: The amount is none, the account does not hold it, or the token cannot be paid by signature.
             ContractError: The channels or the token refused.
         """
+        if not 1 <= amount <= _TOP:
+            raise InputError(f"a deposit is at least 1 base unit, not {amount}")
         with file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock"):
             return self._deposit(channel, amount)
 

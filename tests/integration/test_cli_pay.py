@@ -81,6 +81,44 @@ def test_pay__when_a_channel_is_used_by_hand__moves_exactly_what_was_sent(shell)
     assert "can be taken at" in refused["error"]["message"]
 
 
+def test_pay__when_it_is_asked_for_what_makes_no_sense__says_so_and_sends_nothing(shell):
+    shell.json("key", "new", "careless")
+    for words, said in (
+        (("open", "sensor", "0"), "a deposit is at least 1 base unit, not 0"),
+        (("open", "nobody", "1"), "'nobody' is no name of this home and no address"),
+        (("close", "0x"), "named by 4 digits or more"),
+        (("show", "0x12345678"), "no channel begins with 0x12345678"),
+        (("vault", "withdraw"), "is empty"),
+        (("fund", "sensor=1"), "has 0 DUSD, wanted are 1"),
+        (("fund", "sensor=1", "sensor=2"), "sensor is there twice"),
+    ):
+        assert said in shell.json("pay", *words, "--as", "careless", code=2)["error"]["message"]
+    assert shell.json("key", "show", "careless")["money"] == "1000.00 DUSD"
+
+
+def test_vault__when_used_by_hand__fills_channels_and_gives_the_rest_back(shell):
+    for name in ("hub", "meter"):
+        shell.json("key", "new", name)
+    dry = shell.json("pay", "vault", "deposit", "5", "--as", "hub", "--dry-run")
+    assert [call["function"].partition("(")[0] for call in dry["calls"]] == ["approve", "vaultDeposit"]
+    moved = shell.json("pay", "vault", "deposit", "5", "--as", "hub", "--key", "june")
+    assert shell.json("pay", "vault", "deposit", "5", "--as", "hub", "--key", "june") == moved
+    assert moved["vault"] == "5.00 DUSD"
+    funding = ("pay", "fund", "sensor=1", "meter=0.5", "--as", "hub")
+    assert [call["function"].partition("(")[0] for call in shell.json(*funding, "--dry-run")["calls"]] == ["fund"]
+    assert [row["balance"] for row in shell.json(*funding)["channels"]] == ["1.00 DUSD", "0.50 DUSD"]
+    sent = shell.json("pay", "send", "meter", "0.5", "--as", "hub", "--out", "meter.json")
+    assert sent["paid"] == "0.50 DUSD"
+    claim = shell.run("pay", "claim", "meter.json", "--as", "meter", "--dry-run").stdout
+    assert ("{" in claim, "payer authorizer" in claim) == (False, True)
+    assert shell.json("pay", "claim", "meter.json", "--as", "meter")["claimed"] == "0.50 DUSD"
+    assert shell.json("pay", "vault", "withdraw", "--as", "hub", "--to", "meter")["moved"] == "3.50 DUSD"
+    assert shell.json("pay", "vault", "show", "--as", "hub")["vault"] == "0.00 DUSD"
+    (channel,) = shell.json("pay", "list", "--as", "meter")["channels"]
+    refused = shell.json("pay", "close", channel["id"], "--as", "meter", code=2)
+    assert "is paid through channel" in refused["error"]["message"]
+
+
 def test_budget__when_it_is_exceeded__ends_with_2_and_sends_nothing(shell):
     shell.json("key", "new", "thrifty")
     set_ = shell.json("pay", "budget", "set", "--as", "thrifty", "--each-payment", "0.001", "--payee", "sensor")
@@ -114,6 +152,8 @@ def test_get__when_a_gateway_serves__buys_readings_inside_the_budget(shell, sche
         assert requests.get(url + offer["bundle"], timeout=10).status_code == 200
         wanted = f"{url}/v1/devices/{device['device']}/readings?limit=10"
         options = ("--as", name, "--max", "0.001", "--scheme", scheme)
+        quote = shell.json("pay", "get", wanted, *options, "--dry-run")
+        assert (quote["costs"], quote["scheme"], quote["status"]) == ("0.001 DUSD", scheme, 402)
         for _ in range(2):
             bought = shell.json("pay", "get", wanted, *options)
             assert (bought["status"], bought["paid"]) == (200, "0.001 DUSD")
