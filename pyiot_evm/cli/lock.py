@@ -158,7 +158,7 @@ def statements(
     found = client(session, socket, port).statements(TermsId(terms))
     keep(found[-1] if found else None, out)
     rows = [statement_document(said) for said in found]
-    columns = {"kind": "SIGNED", "time": "AT", "units": "UNITS", "condition": "CONDITION"}
+    columns = {"kind": "SIGNED", "at": "AT", "units": "UNITS", "condition": "CONDITION"}
     session.output.show_rows("statements", rows, columns, "nothing was signed yet")
 
 

@@ -76,8 +76,9 @@ def offer(
         agreement=given.agreement_of(session, agreement, lock, signer),
         again=again,
     )
-    if not session.dry_run:
-        made.write(out)
+    if session.dry_run:
+        return
+    made.write(out)
     session.output.show(documents.offer(session.chain, made) | {"offer_file": str(out)})
     session.output.say(f"next: give {out} to the renter and to the lock, then pyiot rental serve --as {name}")
 
@@ -179,8 +180,8 @@ def show(session: Session, *, rental: given.RentalOrFile, name: As) -> None:
 
     rentals = given.rentals_of(session, name)
     if Path(rental).is_file():
-        checked = rentals.check(RentalOffer.read(rental))
-        session.output.show(documents.offer(session.chain, checked.offer) | {"state": "verified"})
+        file = RentalOffer.read(rental)
+        session.output.show(documents.offer(session.chain, file) | {"state": given.offer_state(rentals, file)})
         return
     found = rentals.get(given.rental_id(rentals, rental))
     session.output.show(documents.rental(session.chain, rentals, found, ending=True))
@@ -189,7 +190,7 @@ def show(session: Session, *, rental: given.RentalOrFile, name: As) -> None:
 
 def show_rental(session: Session, rentals: "Rentals", found: "RentalView", name: str) -> None:
     """Print a rental, and what comes next."""
-    session.output.show(documents.rental(session.chain, rentals, found))
+    session.output.show(documents.rental(session.chain, rentals, found, ending=found.state.is_over))
     tell_next(session, found, name)
 
 

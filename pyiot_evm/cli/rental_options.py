@@ -3,7 +3,7 @@
 from decimal import Decimal
 from pathlib import Path
 from string import hexdigits
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyiot_evm.device.rental_messages import SignedStatement
     from pyiot_evm.escrow.agreements import ReadingAgreement
     from pyiot_evm.escrow.facade import Rentals
+    from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.policies import RenterPolicy
     from pyiot_evm.types import Address, DeviceId, RentalId
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # ruff: noqa: UP045
 
 __all__ = ["nouns"]
+
+_T = TypeVar("_T")
 
 nouns = typer.Typer(cls=HelpfulGroup, help="Rent and rent out what a device guards.", no_args_is_help=True)
 
@@ -156,7 +159,7 @@ def device_of(session: "Session", text: str | None, name: str) -> "tuple[DeviceI
         if entry.device is None or entry.signer is None:
             raise InputError(f"{text} has no device key")
         return entry.device, entry.signer
-    device = DeviceId(text)
+    device = _read(DeviceId, text, "a device id")
     current = [window.signer for window in Devices(session.chain).signers(device) if window.is_current]
     if not current:
         raise InputError(f"the device {device} was revoked")
@@ -169,7 +172,23 @@ def account_of(session: "Session", text: str | None) -> "Address | None":
 
     if text is None:
         return None
-    return session.keyring.entry(text).address if text in session.keyring else Address(text)
+    return session.keyring.entry(text).address if text in session.keyring else _read(Address, text, "an address")
+
+
+def _read(kind: "type[_T]", text: str, what: str) -> "_T":
+    try:
+        return kind(text)  # type: ignore[call-arg]
+    except InputError as error:
+        raise InputError(f"{text!r} is neither {what} nor a name of this home") from error
+
+
+def offer_state(rentals: "Rentals", offer: "RentalOffer") -> str:
+    """Say where an offer of one's own stands; check one of somebody else."""
+    own = [record.state.value for record in rentals.offers() if record.terms_id == offer.id]
+    if own:
+        return own[0]
+    rentals.check(offer)
+    return "verified"
 
 
 def rental_id(rentals: "Rentals", text: str) -> "RentalId":
@@ -188,23 +207,29 @@ def rental_id(rentals: "Rentals", text: str) -> "RentalId":
     known = {item.rental_id for item in rentals.all()} if len(digits) >= _LEAST_DIGITS else set()
     found = [item for item in known if item.hex().startswith(digits)]
     if len(found) != 1:
-        raise InputError(f"{len(found)} rentals begin with {text}", hint="`pyiot rental list` shows them")
+        many = f"{len(found)} rentals begin" if found else "no rental of this account begins"
+        hint = "`pyiot rental list` shows them; an arbiter names the offer's file with --offer"
+        raise InputError(f"{many} with {text}", hint=hint)
     return found[0]
 
 
-def statement_of(path: Path) -> "SignedStatement":
+def statement_of(path: Path, *, is_check_in: bool) -> "SignedStatement":
     """Read what a device signed.
 
     Raises:
-        InputError: There is no such file, or it is no statement.
+        InputError: There is no such file, or it is no statement, or the other one.
     """
-    from pyiot_evm.device.rental_messages import SignedStatement  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.device.rental_messages import CheckIn, SignedStatement  # noqa: PLC0415 - not for `--help`
 
     try:
         with path.expanduser().open("rb") as file:
-            return SignedStatement.decode(file.read(1 << 16).strip())
+            said = SignedStatement.decode(file.read(1 << 16).strip())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    if isinstance(said.statement, CheckIn) is not is_check_in:
+        kinds = ("check-out", "checkout") if is_check_in else ("check-in", "checkin")
+        raise InputError(f"{path} is a {kinds[0]}", hint=f"show it with `pyiot rental {kinds[1]}`")
+    return said
 
 
 def renting(session: "Session", max_price: str | None, *, allow_unregistered: bool) -> "RenterPolicy":

@@ -37,7 +37,7 @@ def checkin(session: Session, *, file: given.StatementFile, name: As, hold: give
     Example:
         pyiot rental checkin check-in.json --as driver
     """
-    show_statement(session, file, name, hold=hold)
+    show_statement(session, file, name, hold=hold, is_check_in=True)
 
 
 @command(nouns, "checkout", CHAIN, TOKEN, SENDS, KEYS, QUIET)
@@ -50,12 +50,13 @@ def checkout(session: Session, *, file: given.StatementFile, name: As, hold: giv
     Example:
         pyiot rental checkout check-out.json --as driver
     """
-    show_statement(session, file, name, hold=hold)
+    show_statement(session, file, name, hold=hold, is_check_in=False)
 
 
-def show_statement(session: Session, file: Path, name: str, *, hold: bool) -> None:
+def show_statement(session: Session, file: Path, name: str, *, hold: bool, is_check_in: bool) -> None:
     """Keep a device's statement, and show it on the chain unless it is only to be kept."""
-    rentals, said = given.rentals_of(session, name), given.statement_of(file)
+    said = given.statement_of(file, is_check_in=is_check_in)
+    rentals = given.rentals_of(session, name)
     if hold:
         rentals.hold(said)
         session.output.show({"terms_id": "0x" + said.statement.terms_id.hex(), "state": "held"})

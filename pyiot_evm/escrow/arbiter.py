@@ -44,7 +44,8 @@ class Arbiter:
         clerk = self._clerk
         clerk.check_place(offer)
         if offer.terms.arbiter != clerk.address:
-            raise InputError(f"the offer's arbiter is {offer.terms.arbiter}, not {clerk.address}")
+            named = f"the offer's arbiter is {offer.terms.arbiter}" if any(offer.terms.arbiter) else "it has no arbiter"
+            raise InputError(f"{clerk.address} does not rule on the offer {offer.id}: {named}")
         clerk.journal.watch_offer(offer)
         clerk.forget_scan(Role.ARBITER, offer.terms.owner)
 
@@ -77,7 +78,6 @@ class Arbiter:
             InputError: The award is out of bounds.
         """
         if not 0 <= award <= record.standing.claimed:
-            raise InputError(
-                f"an award is at most what is claimed, {record.standing.claimed}, not {award} (base units)"
-            )
+            claimed, wanted = (self._clerk.money(record.offer.terms.token, n) for n in (record.standing.claimed, award))
+            raise InputError(f"an award is at most what is claimed, {claimed}, not {wanted}")
         return self._clerk.contract.rule(self._clerk.struct(record), award)

@@ -226,6 +226,11 @@ class Clerk(Sender):
         digest = keccak256(request.encode().encode()).hex()
         return self.send_once(f"carry {digest}", "carry", carry(request, self.contract), confirmations=0)
 
+    def money(self, token: Address, units: int) -> str:
+        """Write an amount for people, in whole tokens."""
+        info = self.chain.token_info(token)
+        return f"{info.from_units(units)} {info.symbol}"
+
     def act(self, record: RentalRecord, purpose: str, call: Call[Any]) -> RentalRecord:
         """Send the one transaction of a kind that a rental needs, and return the rental as it is then.
 

@@ -121,9 +121,15 @@ class RentalDesk:
             self._look()
             found = self._known(wanted, roles)
         if found is None:
-            as_what = f" as {' or '.join(roles)}" if roles else ""
-            raise InputError(f"{self.address} has no rental {wanted}{as_what}", hint="`pyiot rental list` shows them")
+            raise self._no_rental(wanted, roles)
         return self.clerk.refresh([found])[0]
+
+    def _no_rental(self, wanted: RentalId, roles: tuple[Role, ...]) -> InputError:
+        other = self._known(wanted, ()) if roles else None
+        if other is not None:
+            return InputError(f"{self.address} is the {other.role} of rental {wanted}, not its {' or '.join(roles)}")
+        as_what = f" as {' or '.join(roles)}" if roles else ""
+        return InputError(f"{self.address} has no rental {wanted}{as_what}", hint="`pyiot rental list` shows them")
 
     def _known(self, rental: RentalId, roles: tuple[Role, ...]) -> RentalRecord | None:
         found = (self.journal.rental(rental, self.address, role) for role in roles or tuple(Role))

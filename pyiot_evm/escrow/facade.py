@@ -26,6 +26,7 @@ from pyiot_evm.escrow import views
 from pyiot_evm.escrow.desk import RentalDesk
 from pyiot_evm.escrow.inspection import Inspection, inspect
 from pyiot_evm.escrow.offering import Offering, RentalAsk
+from pyiot_evm.escrow.owner import require_state
 from pyiot_evm.escrow.paying import RentalPayments, SignedOpening
 from pyiot_evm.escrow.policies import Claim
 from pyiot_evm.escrow.records import OfferRecord, OfferState, Role, State
@@ -164,6 +165,7 @@ class Rentals(RentalDesk):
         record = self._record(rental, Role.OWNER, Role.RENTER)
         if record.role is Role.OWNER:
             return self._view(self._owner.refund(record))
+        require_state(record, State.OPENED)
         return self._view(self.clerk.act(record, "refund", self.clerk.contract.refund(self.clerk.struct(record))))
 
     def sign_refund(self, rental: RentalId | str, *, lifetime: int = 3600) -> RelayRequest:

@@ -62,8 +62,8 @@ def inspect(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> Inspectio
     now = clerk.now()
     clerk.check_place(offer)
     _check_bounds(offer, now)
-    _check_policy(clerk, offer, policy)
     _check_token(clerk, offer)
+    _check_policy(clerk, offer, policy)
     _check_signature(clerk, offer)
     _check_agreement(clerk, offer, policy)
     is_registered = _check_device(clerk, offer.terms.device, offer.terms.signer_hash, policy)
@@ -98,9 +98,11 @@ def _check_policy(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> Non
     if policy.token not in (None, terms.token):
         raise BudgetError(f"the limit is in token {policy.token}, the price in {terms.token}")
     if policy.max_price is not None and offer.price > policy.max_price:
-        raise BudgetError(f"fee, meter cap and deposit are {offer.price}, the limit {policy.max_price} (base units)")
+        price, limit = (clerk.money(terms.token, units) for units in (offer.price, policy.max_price))
+        raise BudgetError(f"fee, meter cap and deposit are {price}, the limit is {limit}")
     if not policy.allow_own_arbiter and terms.arbiter in (terms.owner, renter):
-        raise InputError("the offer's arbiter is one of the two parties", hint="allow it only if you mean it")
+        whose = "the owner itself" if terms.arbiter == terms.owner else f"{renter}, who would rent"
+        raise InputError(f"the offer's arbiter is {whose}", hint="allow it only if you mean it")
     if policy.arbiters is not None and terms.arbiter not in policy.arbiters:
         raise InputError(f"the arbiter {terms.arbiter} is none of those that this renter takes")
     limits = (

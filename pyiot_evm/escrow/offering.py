@@ -15,6 +15,7 @@ import hmac
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from pyiot_evm.chain.contract_errors import NonceAlreadyUsed
 from pyiot_evm.contracts.deposit_escrow import Terms
 from pyiot_evm.device.schema import canonical_json
 from pyiot_evm.device.signers import check_signer
@@ -85,10 +86,9 @@ class RentalAsk:
         Raises:
             InputError: It would not open such terms.
         """
-        if not self.start < self.end:
-            raise InputError("the rental ends before it starts")
-        if not now < min(self.start + self.hand_over_grace, self.end) or self.end > now + MAX_AHEAD:
-            raise InputError("the slot is over, or ends more than 400 days away")
+        if not self.document.title.strip():
+            raise InputError("an offer needs a title")
+        self._check_slot(now)
         if not 0 <= self.hand_over_grace <= MAX_GRACE:
             raise InputError(f"the grace is at most a day, not {self.hand_over_grace} s")
         for name in ("claim_window", "reply_window", "ruling_window"):
@@ -101,6 +101,14 @@ class RentalAsk:
             raise InputError("readings are ruled on by the suite's RuleArbiter: name no other arbiter")
         if self.meter_cap and not self.rate:
             raise InputError("a meter cap without a rate would never be charged", hint="give a rate, or no cap")
+
+    def _check_slot(self, now: int) -> None:
+        if not self.start < self.end:
+            raise InputError("the rental ends before it starts")
+        if not now < min(self.start + self.hand_over_grace, self.end):
+            raise InputError("the slot is over, or its time to hand over is")
+        if self.end > now + MAX_AHEAD:
+            raise InputError("the slot ends more than 400 days away")
 
 
 class Offering:
@@ -145,10 +153,13 @@ class Offering:
         """Take an offer back by using up its salt; a rental that was opened goes on.
 
         Raises:
-            ContractError: The salt is used: somebody opened the rental.
+            InputError: Somebody opened the rental.
         """
         clerk = self._clerk
-        clerk.send_once(record.terms_id, "cancel", clerk.contract.cancel_nonce(record.offer.terms.salt))
+        try:
+            clerk.send_once(record.terms_id, "cancel", clerk.contract.cancel_nonce(record.offer.terms.salt))
+        except NonceAlreadyUsed as error:
+            raise InputError(f"the offer {record.terms_id} was opened already: its rental goes on") from error
         cancelled = replace(record, state=OfferState.CANCELLED)
         clerk.journal.set_offer(cancelled)
         return cancelled

@@ -218,9 +218,13 @@ class RentalOffer:
         """
         try:
             with Path(path).expanduser().open("rb") as file:
-                return cls.decode(file.read(_MAX_BYTES + 1))
+                data = file.read(_MAX_BYTES + 1)
         except OSError as error:
             raise InputError(f"cannot read the offer file {path}: {error.strerror}") from error
+        try:
+            return cls.decode(data)
+        except VerificationError as error:
+            raise VerificationError(f"{path} is no rental offer: {error}", hint=error.hint) from error
 
 
 def terms_id_of(terms: Terms, messages: RentalMessages) -> TermsId:

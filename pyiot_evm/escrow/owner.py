@@ -167,7 +167,8 @@ class Owner:
             return record
         require_state(record, State.CHECKED_OUT)
         if not 0 < claim.amount <= deposit:
-            raise InputError(f"a claim is above 0 and at most the deposit, {deposit}, not {claim.amount} (base units)")
+            most, wanted = (clerk.money(record.offer.terms.token, units) for units in (deposit, claim.amount))
+            raise InputError(f"a claim is above 0 and at most the deposit, {most}, not {wanted}")
         return clerk.act(record, "claim", clerk.contract.claim(clerk.struct(record), claim.amount, claim.evidence))
 
     def waive(self, record: RentalRecord) -> RentalRecord:

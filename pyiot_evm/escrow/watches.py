@@ -106,7 +106,9 @@ class OwnerWatch:
         claim = self._policy.claim(view(self.clerk, record)) if self._policy.claim is not None else None
         if claim is not None and claim.amount:
             if claim.amount > record.offer.terms.deposit:
-                raise InputError(f"the claim is {claim.amount}, the deposit {record.offer.terms.deposit} (base units)")
+                terms = record.offer.terms
+                wanted, most = (self.clerk.money(terms.token, units) for units in (claim.amount, terms.deposit))
+                raise InputError(f"the claim is {wanted}, the deposit {most}")
             call = self.clerk.contract.claim(self.clerk.struct(record), claim.amount, claim.evidence)
             return Step("claim", "claimed", call)
         if claim is not None or (self._policy.waive and self._policy.claim is None):

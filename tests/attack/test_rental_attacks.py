@@ -71,7 +71,7 @@ def test_open__when_the_terms_are_no_good__pays_nothing(house, change, error, sa
 
 def test_open__when_the_owner_is_the_arbiter__is_refused_unless_allowed(house):
     offer = house.offer(arbiter=house.owner.address)
-    with pytest.raises(InputError, match="one of the two parties"):
+    with pytest.raises(InputError, match="arbiter is the owner itself"):
         house.renter.rentals.open(offer)
     house.renter.rentals.renting = RenterPolicy(allow_own_arbiter=True)
     assert house.renter.rentals.open(offer).state is State.OPENED
@@ -207,7 +207,7 @@ def test_claim__when_over_the_deposit_or_from_a_stranger__is_refused(house):
             house.owner.rentals.claim(rental.id, amount)
     with pytest.raises(InputError, match="no rental"):
         house.arbiter.rentals.claim(rental.id, 1)
-    with pytest.raises(InputError, match="as owner"):
+    with pytest.raises(InputError, match="not its owner"):
         house.renter.rentals.claim(rental.id, 1)
 
 

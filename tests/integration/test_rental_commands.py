@@ -106,21 +106,46 @@ def test_commands__when_a_rental_runs__say_what_comes_next(terminal: Terminal) -
 def test_commands__when_refused__exit_2_and_say_why(terminal: Terminal) -> None:
     rental = terminal.open()
     for words, says in (
-        (("handover", rental, "--as", "renter"), "has no rental"),
+        (("handover", rental, "--as", "renter"), "not its owner"),
         (("claim", rental, "1", "--as", "owner"), "opened, not checked-out"),
         (("accept", rental, "--as", "renter"), "opened, not claimed"),
         (("key", rental, "--as", "renter", "--out", "key.json"), "there is no access key"),
-        (("handover", "0xffff", "--as", "owner"), "0 rentals begin with"),
+        (("handover", "0xffff", "--as", "owner"), "no rental of this account begins with"),
         (("checkin", terminal.offer, "--as", "renter"), "not a signed check-in"),
         (("show", terminal.folder / "none.json", "--as", "renter"), "neither an id nor a file"),
         (("open", terminal.folder / "none.json", "--as", "renter"), "cannot read"),
         (("offer", "--as", "owner", "--title", "x", "--fee", "1", "--out", "x.json"), "needs an end or a length"),
         (("offer", "--as", "owner", "--title", "x", "--fee", "1", "--for", "500d", "--out", "x.json"), "400 days"),
+        (("offer", "--as", "owner", "--title", " ", "--fee", "1", "--for", "1h", "--out", "x.json"), "needs a title"),
+        (
+            (
+                "offer",
+                "--as",
+                "owner",
+                "--title",
+                "x",
+                "--fee",
+                "1",
+                "--for",
+                "1h",
+                "--out",
+                "x.json",
+                "--arbiter",
+                "nil",
+            ),
+            "'nil' is neither an address nor a name of this home",
+        ),
+        (("cancel", terminal.offer, "--as", "owner"), "was opened already: its rental goes on"),
+        (("refund", rental, "--as", "judge"), "has no rental"),
+        (("checkin", terminal.say("out", CheckOut), "--as", "renter"), "out.json is a check-out"),
+        (("checkout", terminal.say("in", CheckIn), "--as", "renter"), "in.json is a check-in"),
         (("open", terminal.offer, "--as", "renter", "--max-price", "1", "--json"), ""),
     ):
         done = terminal.rental(*words, code=0 if not says else 2)
         assert says in done.stderr
     terminal.rental("close", rental, "--as", "renter", code=3)
+    assert "no rental offer" in terminal.rental("show", __file__, "--as", "renter", code=1).stderr
+    assert "state            signed" in terminal.rental("show", terminal.offer, "--as", "owner").stdout
 
 
 AGREEMENT = {
