@@ -13,13 +13,12 @@ import threading
 import time
 import traceback
 from contextlib import contextmanager, suppress
+from importlib import import_module
 
 import pytest
 from starlette.websockets import WebSocket
 from websockets.sync.client import ClientConnection
 
-import pyiot_evm.gateway.app
-import pyiot_evm.gateway.stream  # noqa: F401 - imported once, in the parent of all gateways
 from pyiot_evm import Devnet, Machine, connect
 from pyiot_evm.chain.transaction_journal import TransactionJournal
 from pyiot_evm.gateway.config import GatewayConfig
@@ -30,6 +29,19 @@ from pyiot_evm.payment.store import PaymentStore
 
 COUNT, LONG, LIVES, PRICE = 2, 60, 32, 100
 MONEY = "0.0001"
+
+
+SLOW_IMPORTS = (
+    "pyiot_evm.gateway.app",
+    "pyiot_evm.gateway.stream",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "x402.http.x402_http_server",
+    "x402.mechanisms.evm.batch_settlement.facilitator.scheme",
+    "x402.mechanisms.evm.batch_settlement.server.scheme",
+    "x402.mechanisms.evm.exact",
+)
+for name in SLOW_IMPORTS:  # once, in the parent of all gateways
+    import_module(name)
 
 
 class Points:
