@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -118,6 +119,13 @@ class Sender:
             return self.chain.now()
         pending = self.chain.rpc("eth_getBlockByNumber", "pending", False)  # noqa: FBT003 - JSON-RPC has no names
         return to_int(pending["timestamp"]) if pending else self.chain.now()
+
+    def late(self, now: int) -> int:
+        """Return the later of the chain's time and this machine's; a devnet has a clock of its own.
+
+        A node that lags behind must not make anything come too late that gives a secret away.
+        """
+        return now if self.chain.is_devnet else max(now, int(time.time()))
 
     def transact(self, subject: object, purpose: str, call: Call[Any], *, key: str) -> TransactionRecord:
         """Send a call once and wait until it is mined, and keep it with its subject.

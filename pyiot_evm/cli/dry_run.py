@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["DryRunEnd", "Rehearsal", "RehearsalAccount", "RehearsalChain", "scratch_copy", "show"]
 
 _PREPARES = ("approve", "register", "deposit", "mint")
+_SECRETS = {"handOver": "released_key", "reveal": "released_key", "claimLocked": "preimage"}
+"""Calls that give a secret away, and which argument it is: no node is asked about them, and nothing shows it."""
 _FINAL = "PaymentChannels"
 """Its deposit is what was asked for, and prepares nothing."""
+_HIDDEN = "not shown: a secret"
 _LONG = 2 + 2 * 32
 _CHANGES = ("eth_send", "anvil_", "hardhat_", "evm_")
 
@@ -58,7 +61,10 @@ class Rehearsal:
         cost = {"gas": None, "fee_per_gas": None, "cost": None}
         if found is not None:
             cost = {"gas": found.gas, "fee_per_gas": str(found.fee_per_gas), "cost": str(found.cost)}  # type: ignore[dict-item]
-        return {"sender": str(self.sender), **self.call.describe(), **cost}
+        shown = self.call.describe()
+        if secret := _secret_of(self.call):
+            shown |= {"arguments": shown["arguments"] | {secret: _HIDDEN}, "data": _HIDDEN}
+        return {"sender": str(self.sender), **shown, **cost}
 
 
 class DryRunEnd(Exception):  # noqa: N818 - no error: the dry run is over
@@ -117,12 +123,18 @@ class RehearsalAccount(Account):
         return []
 
     def _simulate(self, call: Call[Any]) -> Simulation[Any] | None:
+        if _secret_of(call):
+            return None
         try:
             return self.chain.simulate(call, self.address)
         except ContractError:
             if self.chain.rehearsals:
                 return None
             raise
+
+
+def _secret_of(call: Call[Any]) -> str | None:
+    return _SECRETS.get(call.function.partition("(")[0])
 
 
 class _Done:
@@ -156,7 +168,8 @@ def show(output: Output, rehearsals: Sequence[Rehearsal]) -> None:
 
 def _lines(number: int, rehearsal: Rehearsal) -> list[str]:
     call, found = rehearsal.call, rehearsal.simulation
-    unknown = "known once the calls above are mined"
+    is_secret = _secret_of(call) is not None
+    unknown = "not asked for: the node would learn the secret" if is_secret else "known once the calls above are mined"
     document = {
         "from": rehearsal.sender,
         "to": call.to,
@@ -165,7 +178,7 @@ def _lines(number: int, rehearsal: Rehearsal) -> list[str]:
         "cost": f"{from_units(found.cost, decimals=18):f} ETH at {found.fee_per_gas / 10**9:.3f} gwei"
         if found
         else unknown,
-        **_readable(call.describe()["arguments"]),
+        **_readable(rehearsal.describe()["arguments"]),
     }
     name = f"{call.contract}.{call.function.partition('(')[0]}" if call.contract else call.function
     return [styled(f"{number}. {name}", bold=True), *(f"   {line}" for line in fields(document, whole=True)), ""]

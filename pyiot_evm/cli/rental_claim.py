@@ -9,6 +9,7 @@ from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
 from pyiot_evm.cli.rental_deal import show_rental
 from pyiot_evm.cli.rental_options import nouns
 from pyiot_evm.cli.session import Session
+from pyiot_evm.types import to_units
 
 if TYPE_CHECKING:
     from pyiot_evm.escrow.serving import RentalAction
@@ -29,7 +30,8 @@ def claim(
         pyiot rental claim 0x77aa01bc 80 --evidence broken-window.jpg --as host
     """
     rentals = given.rentals_of(session, name)
-    wanted, units = given.rental_id(rentals, rental), session.chain.token_info().to_units(amount)
+    wanted = given.rental_id(rentals, rental)
+    units = given.units_of(session, rentals, wanted, amount)
     show_rental(session, rentals, rentals.claim(wanted, units, evidence=given.evidence_of(evidence)), name)
 
 
@@ -93,12 +95,12 @@ def rule(
         with given.readings_of(readings) as journal:
             show_rental(session, rentals, rentals.rule_by_readings(wanted, journal), name)
         return
-    award = session.chain.token_info().to_units(given.needed(amount, "an amount, or --readings"))
+    award = given.units_of(session, rentals, wanted, given.needed(amount, "an amount, or --readings"))
     show_rental(session, rentals, rentals.rule(wanted, award), name)
 
 
 @command(nouns, "bring", CHAIN, TOKEN, SENDS, KEYS, QUIET)
-def bring(session: Session, *, rental: given.Rental, name: As) -> None:
+def bring(session: Session, *, rental: given.Rental, name: As, max_cost: given.MaxCost = "0.1") -> None:
     """Take a rejected claim to the court that the offer names, and pay its fee in ether.
 
     For offers whose arbiter is the adapter of a court of ERC-792. Owner or renter can do it; once the court has ruled,
@@ -108,7 +110,7 @@ def bring(session: Session, *, rental: given.Rental, name: As) -> None:
         pyiot rental bring 0x77aa01bc --as guest
     """
     rentals = given.rentals_of(session, name)
-    sent = rentals.bring(given.rental_id(rentals, rental))
+    sent = rentals.bring(given.rental_id(rentals, rental), max_cost=to_units(max_cost, decimals=18))
     session.output.show({"rental_id": rental, "state": "brought", "transactions": shared.transactions([sent])})
 
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.cli.documents import money, transactions
 from pyiot_evm.cli.output import clock, short
+from pyiot_evm.escrow.agreements import limits_of
 
 if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
+    from pyiot_evm.contracts.rule_arbiter import Agreement
     from pyiot_evm.escrow.facade import Rentals
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.records import OfferRecord
     from pyiot_evm.escrow.serving import RentalAction
     from pyiot_evm.escrow.views import RentalView
+    from pyiot_evm.types import Address
 
 __all__ = ["COLUMNS", "OFFER_COLUMNS", "action", "action_line", "next_step", "offer", "offer_row", "rental", "row"]
 
@@ -59,7 +62,22 @@ def offer(chain: Chain, found: RentalOffer) -> dict[str, Any]:
         "arbiter": str(terms.arbiter) if any(terms.arbiter) else None,
         "arbitration": document.arbitration,
         "hand_over_until": clock(found.hand_over_deadline),
+        "agreement": None if found.agreement is None else agreement(chain, terms.token, found.agreement),
         "windows": {"claim": terms.claim_window, "reply": terms.reply_window, "ruling": terms.ruling_window},
+    }
+
+
+def agreement(chain: Chain, token: Address, found: Agreement) -> dict[str, Any]:
+    """Return what readings must show for the owner to win a claim; limits are fixed-point numbers of the schema."""
+    return {
+        "award": money(chain, token, found.award),
+        "readings": found.count,
+        "span": found.span // 1000,
+        "from": clock(found.from_ // 1000),
+        "until": clock(found.until // 1000),
+        "limits": [[None if bound is None else str(bound) for bound in pair] for pair in limits_of(found)],
+        "schema": str(found.schema),
+        "device": str(found.device),
     }
 
 

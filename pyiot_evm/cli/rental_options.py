@@ -98,6 +98,7 @@ Offers = Annotated[
 ]
 Once = Annotated[bool, typer.Option("--once", help="Do what can be done now, and end.")]
 Waive = Annotated[bool, typer.Option("--waive", help="Give deposits back as soon as the device has checked out.")]
+MaxCost = Annotated[str, typer.Option(metavar="ETHER", help="Refuse a court that asks more, in ether.")]
 AcceptUpTo = Annotated[
     Optional[str],
     typer.Option("--accept-up-to", metavar="AMOUNT", help="Accept claims up to this, reject higher ones."),
@@ -213,6 +214,11 @@ def rental_id(rentals: "Rentals", text: str) -> "RentalId":
     return found[0]
 
 
+def units_of(session: "Session", rentals: "Rentals", rental: "RentalId", amount: str) -> int:
+    """Read an amount of the token that a rental is in; return base units."""
+    return session.chain.token_info(rentals.get(rental).offer.terms.token).to_units(amount)
+
+
 def statement_of(path: Path, *, is_check_in: bool) -> "SignedStatement":
     """Read what a device signed.
 
@@ -323,6 +329,10 @@ def set_policies(
     """Say how a loop acts."""
     from pyiot_evm.escrow.policies import OwnerPolicy, RenterPolicy  # noqa: PLC0415 - not for `--help`
 
-    limit = None if accept_up_to is None else session.chain.token_info().to_units(accept_up_to)
+    info = None if accept_up_to is None else session.chain.token_info()
     rentals.owning = OwnerPolicy(waive=waive, withdraw=withdraw)
-    rentals.renting = RenterPolicy(accept_up_to=limit, withdraw=withdraw)
+    rentals.renting = RenterPolicy(
+        accept_up_to=None if info is None else info.to_units(accept_up_to or ""),
+        token=None if info is None else info.address,
+        withdraw=withdraw,
+    )

@@ -41,6 +41,7 @@ __all__ = [
     "agreement_fields",
     "check_agreement",
     "find_evidence",
+    "limits_of",
     "read_agreement",
     "terms_hash",
 ]
@@ -156,13 +157,14 @@ def read_agreement(document: object) -> Agreement:
     return Agreement(**fields | {"params": params, "signer": signer, "device": DeviceId(fields["device"])})
 
 
-def check_agreement(agreement: Agreement, *, rule: Address, start: int) -> None:
+def check_agreement(agreement: Agreement, *, rule: Address, start: int, last: int) -> None:
     """Check, before paying, that only true readings outside of the limits can speak for the owner.
 
     Args:
         agreement: What a stranger wrote.
         rule: The suite's signed-reading rule; no other one is known here.
         start: When the rental begins, Unix seconds.
+        last: Until when a check-out is taken.
 
     Raises:
         VerificationError: Something else than a reading outside of the limits would break the rule, too.
@@ -175,8 +177,18 @@ def check_agreement(agreement: Agreement, *, rule: Address, start: int) -> None:
     counts = {len(params.minimum), len(params.maximum), agreement.fields}
     if named != wanted or len(counts) != 1 or not agreement.count:
         raise VerificationError("the agreement's rule would be broken by readings that are within the limits")
-    if agreement.from_ < start * _MILLISECONDS:
-        raise VerificationError("the agreement would take readings from before the rental")
+    if any(low > high for low, high in zip(params.minimum, params.maximum, strict=True)):
+        raise VerificationError("the agreement's rule would be broken by every reading")
+    if agreement.from_ < start * _MILLISECONDS or agreement.until > last * _MILLISECONDS:
+        raise VerificationError("the agreement would take readings from before the rental, or from long after it")
+
+
+def limits_of(agreement: Agreement) -> tuple[tuple[int | None, int | None], ...]:
+    """Return the least and the greatest value of each field that is fine, as fixed-point numbers; None for no bound."""
+    params = RuleParams.decode(agreement.params)
+    lows = (None if low == MIN_INT128 else low for low in params.minimum)
+    highs = (None if high == MAX_INT128 else high for high in params.maximum)
+    return tuple(zip(lows, highs, strict=True))
 
 
 def find_evidence(

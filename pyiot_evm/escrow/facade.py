@@ -244,9 +244,9 @@ class Rentals(RentalDesk):
         """
         return self._view(Rulings(self.clerk).by_readings(self._record(rental), readings))
 
-    def bring(self, rental: RentalId | str) -> TransactionRecord:
-        """Take a disputed rental to the court that its terms name, and pay the court's fee in ether."""
-        return Rulings(self.clerk).bring(self._record(rental))
+    def bring(self, rental: RentalId | str, *, max_cost: int | None = None) -> TransactionRecord:
+        """Take a disputed rental to the court that its terms name, and pay at most ``max_cost`` wei."""
+        return Rulings(self.clerk).bring(self._record(rental), max_cost=max_cost)
 
     def enforce(self, rental: RentalId | str) -> RentalView:
         """Carry the court's ruling to the escrow."""

@@ -144,7 +144,8 @@ def _check_agreement(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> 
     if (agreement is None) == (offer.terms.arbiter == addresses.rule_arbiter):
         raise VerificationError("the suite's rule arbiter and an agreement on readings come together or not at all")
     if agreement is not None:
-        check_agreement(agreement, rule=addresses.signed_reading_rule, start=offer.terms.start)
+        rule, last = addresses.signed_reading_rule, offer.check_out_deadline
+        check_agreement(agreement, rule=rule, start=offer.terms.start, last=last)
         _check_device(clerk, agreement.device, Bytes32(keccak256(agreement.signer)), policy)
 
 

@@ -111,7 +111,7 @@ class Owner:
 
     def is_in_time(self, record: RentalRecord, now: int) -> bool:
         """Whether there is time enough to hand over."""
-        return now + self._policy.hand_over_margin < record.deadline
+        return self._clerk.late(now) + self._policy.hand_over_margin < record.deadline
 
     def confirmed(self, records: list[RentalRecord]) -> set[object]:
         """Return the ids of those rentals whose opening is deep enough in the chain."""

@@ -76,7 +76,7 @@ class RenterPolicy:
 
     Attributes:
         max_price: Base units of ``token``, for fee, meter cap and deposit together.
-        token: What the rental must be paid in; left out, any known token.
+        token: What the rental must be paid in, and what the limits are in; left out, any known token.
         arbiters: Who may rule; left out, anybody but the owner and the renter.
         allow_own_arbiter: Whether owner or renter may be the arbiter.
         allow_unregistered: Whether the device may be unknown to the registry, if its id is of the pinned signer.
@@ -88,8 +88,9 @@ class RenterPolicy:
             authorization where the token can, else an exact approval.
         check_in: Whether the loop shows a check-in that it holds: readings from before it never speak for the owner,
             but without one everything comes back if the device dies.
-        accept_up_to: Base units: a claim up to this is accepted, a higher one rejected. Left out, the loop waits for a
-            person, and rejects when the reply window is nearly over, as silence would grant the claim.
+        accept_up_to: Base units of ``token``: a claim up to this is accepted, a higher one rejected. Left out, and for
+            claims in another token, the loop waits for a person, and rejects when the reply window is nearly over, as
+            silence would grant the claim.
         reply: Asked before that: whether to accept; ``None`` for not yet.
         withdraw: Whether to take out what came back.
         poll: Seconds between two looks at the chain.

@@ -21,7 +21,7 @@ from pyiot_evm.contracts.rule_arbiter import RuleArbiter
 from pyiot_evm.escrow.agreements import find_evidence
 from pyiot_evm.escrow.owner import require_state
 from pyiot_evm.escrow.records import State
-from pyiot_evm.exceptions import ConsistencyError, ContractError, InputError
+from pyiot_evm.exceptions import BudgetError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,25 +88,28 @@ class Rulings:
     # By a court
 
     def court_of(self, record: RentalRecord) -> CourtArbiter | None:
-        """Return the court's adapter, where the arbiter is one of this escrow."""
-        arbiter = CourtArbiter(record.offer.terms.arbiter)
-        if not self._clerk.chain.code_at(arbiter.address):
+        """Return the court's adapter, where the arbiter is one of this escrow, by its code: others are not called."""
+        chain, arbiter = self._clerk.chain, CourtArbiter(record.offer.terms.arbiter)
+        if not load_artifact("CourtArbiter").matches(chain.code_at(arbiter.address)):
             return None
-        try:
-            escrow, _ = self._clerk.chain.call_many([arbiter.escrow(), arbiter.arbitrator()])
-        except (ContractError, ConsistencyError):
-            return None
-        return arbiter if escrow == self._clerk.contract.address else None
+        return arbiter if chain.call(arbiter.escrow()) == self._clerk.contract.address else None
 
-    def bring(self, record: RentalRecord) -> TransactionRecord:
+    def bring(self, record: RentalRecord, *, max_cost: int | None = None) -> TransactionRecord:
         """Take a disputed rental to the court, and pay the court's fee in ether.
+
+        Args:
+            record: The rental.
+            max_cost: The most that the court may ask, in wei; left out, whatever it asks.
 
         Raises:
             InputError: It is not disputed, or its arbiter is no court.
+            BudgetError: The court asks more.
         """
         require_state(record, State.DISPUTED)
         court = self._court(record)
         cost = self._clerk.chain.call(court.cost())
+        if max_cost is not None and cost > max_cost:
+            raise BudgetError(f"the court asks {cost} wei, the limit is {max_cost}")
         return self._clerk.send_once(record.rental_id, "bring", court.bring(self._clerk.struct(record), value=cost))
 
     def enforce(self, record: RentalRecord) -> RentalRecord:

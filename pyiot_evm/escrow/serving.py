@@ -17,11 +17,11 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pyiot_evm.exceptions import ConsistencyError, PyIotEvmError, TransportError
+from pyiot_evm.exceptions import ConsistencyError, PyIotEvmError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pyiot_evm.chain.calls import Call
     from pyiot_evm.escrow.clerk import Act, Clerk
@@ -97,13 +97,13 @@ class RentalLoop:
     def __init__(self, watches: Sequence[Watch], *, poll: float) -> None:
         self._watches = watches
         self._poll = poll
-        self._told: dict[tuple[Role, RentalId | None], str] = {}
+        self._told: dict[tuple[Role, RentalId | str], str] = {}
 
     def run(self, stop: threading.Event, *, report: Callable[[RentalAction], None] | None = None) -> None:
         """Watch until ``stop`` is set. A chain that does not answer is asked again."""
         while not stop.is_set():
             try:
-                for action in self.step():
+                for action in self._act():
                     if report is not None:
                         report(action)
             except ConsistencyError:
@@ -120,18 +120,29 @@ class RentalLoop:
         Raises:
             TransportError: The chain did not answer.
         """
-        return [action for watch in self._watches for action in self._serve(watch)]
+        return list(self._act())
+
+    def _act(self) -> Iterator[RentalAction]:
+        failure: PyIotEvmError | None = None
+        for watch in self._watches:
+            try:
+                yield from self._serve(watch)
+            except PyIotEvmError as error:  # one role's trouble must not make the others miss a deadline
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _serve(self, watch: Watch) -> list[RentalAction]:
         records = watch.look()
         now = watch.clerk.now() if records else 0
         begun = [item for record in records if (item := _begin(watch, record, now)) is not None]
         done = [item if isinstance(item, RentalAction) else _conclude(watch, *item) for item in begun]
-        return [action for action in done if action is not None and self._is_news(action)] + watch.finish()
+        return [action for action in (*done, *watch.finish()) if action is not None and self._is_news(action)]
 
     def _is_news(self, action: RentalAction) -> bool:
         """Whether to tell of an action: what fails again and again for one reason is told of once."""
-        subject, why = (action.role, action.rental_id), "" if action.error is None else action.error.message
+        why = "" if action.error is None else action.error.message
+        subject = (action.role, action.rental_id or why)
         is_told = bool(why) and self._told.get(subject) == why
         self._told[subject] = why
         return not is_told
@@ -145,8 +156,6 @@ def _begin(watch: Watch, record: RentalRecord, now: int) -> RentalAction | tuple
         if step is None or isinstance(step, RentalAction):
             return step
         return Act(record, watch.clerk.begin(record.rental_id, step.purpose, step.call)), step.kind
-    except TransportError:
-        raise
     except PyIotEvmError as error:
         return _failed(watch, record, error)
 
@@ -155,8 +164,6 @@ def _conclude(watch: Watch, act: Act, kind: str) -> RentalAction | None:
     record, clerk = act.record, watch.clerk
     try:
         fresh = clerk.conclude(act)
-    except TransportError:
-        raise
     except PyIotEvmError as error:
         return _failed(watch, record, error)
     sent = [item for item in clerk.transactions(record.rental_id) if item.purpose == act.started.purpose]
@@ -167,7 +174,7 @@ def _conclude(watch: Watch, act: Act, kind: str) -> RentalAction | None:
 
 
 def _failed(watch: Watch, record: RentalRecord, error: PyIotEvmError) -> RentalAction | None:
-    """Return a failure, unless somebody else did what was to be done."""
+    """Return a failure, unless somebody else did what was to be done; a chain that is gone is the loop's trouble."""
     (fresh,) = watch.clerk.refresh([record])
     _log.info("rental %s (%s): %s", record.rental_id, fresh.state, error)
     if fresh.state is not record.state:

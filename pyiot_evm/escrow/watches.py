@@ -27,7 +27,7 @@ from pyiot_evm.escrow.records import Role, State
 from pyiot_evm.escrow.rulings import Rulings
 from pyiot_evm.escrow.serving import RentalAction, Step
 from pyiot_evm.escrow.views import view
-from pyiot_evm.exceptions import InputError
+from pyiot_evm.exceptions import InputError, PyIotEvmError, TransportError
 
 if TYPE_CHECKING:
     from pyiot_evm.escrow.arbiter import Arbiter
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.policies import ArbiterPolicy, OwnerPolicy, RenterPolicy
     from pyiot_evm.escrow.records import RentalRecord
     from pyiot_evm.escrow.renter import Renter
-    from pyiot_evm.types import RentalId
+    from pyiot_evm.types import Address, RentalId
 
 __all__ = ["ArbiterWatch", "OwnerWatch", "RenterWatch", "closing_purpose"]
 
@@ -162,7 +162,7 @@ class RenterWatch:
     def _answer(self, record: RentalRecord, now: int) -> Step | None:
         policy, clerk = self._policy, self.clerk
         answer = policy.reply(view(clerk, record)) if policy.reply is not None else None
-        if answer is None and policy.accept_up_to is not None:
+        if answer is None and policy.accept_up_to is not None and policy.token in (None, record.offer.terms.token):
             answer = record.standing.claimed <= policy.accept_up_to
         margin = policy.reply_margin(window=record.offer.terms.reply_window)
         if answer is None and now + margin >= record.deadline:
@@ -231,8 +231,17 @@ def withdrawn(clerk: Clerk, role: Role) -> list[RentalAction]:
     """Take out what an account has in the escrow, in every token that its rentals are in."""
     tokens = {record.offer.terms.token for record in clerk.journal.rentals(clerk.address, role=role)}
     held = [token for token in sorted(tokens) if clerk.chain.call(clerk.contract.credit_of(clerk.address, token))]
-    taken = (clerk.withdraw(token) for token in held)
-    return [RentalAction("withdrawn", role, None, sent.hash, sent.gas) for sent in taken if sent is not None]
+    return [action for token in held if (action := _taken_out(clerk, role, token)) is not None]
+
+
+def _taken_out(clerk: Clerk, role: Role, token: Address) -> RentalAction | None:
+    try:
+        sent = clerk.withdraw(token)
+    except TransportError:
+        raise
+    except PyIotEvmError as error:  # a token that does not pay must not keep the others back
+        return RentalAction("failed", role, error=error)
+    return None if sent is None else RentalAction("withdrawn", role, None, sent.hash, sent.gas)
 
 
 def closing_purpose(state: State) -> str:

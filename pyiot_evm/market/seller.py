@@ -274,7 +274,7 @@ class SellerLoop:
             decision = self._trader.journal.decide(order.order_id, self._judge(order, sale))
         if decision == "refund":
             return self._end(order, sale, "refund")
-        if now + self._policy.reveal_margin < order.deadline:
+        if self._trader.late(now) + self._policy.reveal_margin < order.deadline:
             return self._end(order, sale, "reveal") if is_confirmed else None
         if order.order_id in self._late:
             return None

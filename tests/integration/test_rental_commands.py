@@ -11,7 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from pyiot_evm.chain import background, connect, start_devnet, stop_devnet
+from pyiot_evm.chain.abi import encode, selector
+from pyiot_evm.chain.calls import Call
+from pyiot_evm.chain.deployment import deploy_once
+from pyiot_evm.chain.rpc import RpcClient
 from pyiot_evm.cli import app
+from pyiot_evm.contracts.deposit_escrow import RentalHandedOver
 from pyiot_evm.device import Field, ReadingJournal, Schema, device_id
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.policies import OwnerPolicy
@@ -230,6 +235,52 @@ def test_dry_run__when_it_sends__shows_the_call_and_changes_nothing(terminal: Te
     assert "DepositEscrow." in shown
     assert "nothing was sent" in shown
     assert terminal.chain.block_number() == before
+
+
+def test_dry_run__when_it_hands_over__gives_the_key_to_nobody(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The released key is all that the renter needs. A dry run asked the node about the call and printed it, and nothing
+    # was sent that could be paid for.
+    rental = terminal.open()
+    asked: list[str] = []
+    exchange = RpcClient._exchange
+
+    def listen(client: RpcClient, body: Any, methods: list[str]) -> Any:
+        asked.append(str(body))
+        return exchange(client, body, methods)
+
+    words = ("handover", rental, "--as", "owner", "--dry-run")
+    with monkeypatch.context() as patch:
+        patch.setattr(RpcClient, "_exchange", listen)
+        shown = terminal.rental(*words).stdout + terminal.rental(*words, "--json").stdout
+    terminal.rental("handover", rental, "--as", "owner")
+    with Machine.open(terminal.chain, "owner") as owner:
+        (handed,) = (e for e in owner.rentals.history(rental) if isinstance(e, RentalHandedOver))
+    assert shown.count("not shown: a secret") == 3
+    for text in (shown, *asked):
+        assert str(handed.released_key) not in text
+        assert f"{handed.released_key:064x}" not in text
+
+
+def test_claim__when_the_rental_is_in_another_token__reads_the_amount_in_that_token(
+    terminal: Terminal, mock_code: Any
+) -> None:
+    with Machine.open(terminal.chain, "owner") as owner, Machine.open(terminal.chain, "renter") as renter:
+        coin = deploy_once(owner.rentals.clerk.account, "BlockingToken", mock_code("BlockingToken"))
+        data = selector("mint(address,uint256)") + encode(["address", "uint256"], [renter.address, 10**19])
+        owner.rentals.clerk.account.transact(Call(coin, data, "mint(address,uint256)", bytes))
+    terminal.make("--token", coin)
+    rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
+    terminal.rental("handover", rental, "--as", "owner")
+    terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    terminal.rental("claim", rental, "1.5", "--as", "owner")
+    with Machine.open(terminal.chain, "owner") as owner:
+        assert owner.rentals.get(rental).claimed == 15 * 10**17
+    terminal.rental("reject", rental, "--as", "renter")
+    terminal.rental("rule", rental, "0.5", "--as", "judge", "--offer", terminal.offer)
+    with Machine.open(terminal.chain, "owner") as owner:
+        assert owner.rentals.credit(coin) == 10**18
 
 
 def _bring_to(terminal: Terminal, verb: str, rental: str) -> None:
