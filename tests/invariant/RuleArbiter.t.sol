@@ -99,6 +99,38 @@ contract RuleArbiterTest is DepositEscrowKit {
         assertCredit(owner, CHARGE + AWARD);
     }
 
+    /// @dev Checked in and never out: nothing ends the agreed time but the agreement.
+    function test_rule__when_the_check_out_was_missed__awards_until_the_agreed_end() public {
+        IRuleArbiter.Agreement memory agreement = _agreement(1);
+        I.Rental memory rental = active(_terms(agreement));
+        sayIn(rental, checkInOf(rental));
+        vm.warp(END / 1000 + 1 days);
+        escrow.close(rental);
+        vm.prank(owner);
+        escrow.claim(rental, CLAIM, EVIDENCE);
+        vm.prank(renter);
+        escrow.reject(rental);
+        bytes[] memory leaves = _leavesAt(agreement.until + 1, 1, 9000);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IRuleArbiter.LeafOutOfTime.selector, 0, agreement.until + 1, agreement.from, agreement.until
+            )
+        );
+        judge.rule(rental, DOCUMENT, agreement, leaves);
+        judge.rule(rental, DOCUMENT, agreement, _leavesAt(agreement.until, 1, 9000));
+        assertCredit(owner, uint256(FEE) + AWARD);
+    }
+
+    /// @dev The last number that a reading can have is evidence like any other.
+    function test_rule__when_the_number_is_the_last_there_is__awards() public {
+        IRuleArbiter.Agreement memory agreement = _agreement(1);
+        I.Rental memory rental = _disputed(agreement, CLAIM);
+        bytes[] memory leaves = new bytes[](1);
+        leaves[0] = _leaf(DEVICE_SECRET, type(uint64).max, FROM, 0, 9000);
+        judge.rule(rental, DOCUMENT, agreement, leaves);
+        assertCredit(owner, CHARGE + AWARD);
+    }
+
     /// @dev Disputed after a check-in (none where `came` is 0) and a check-out at these times of the device.
     function _disputedLate(IRuleArbiter.Agreement memory agreement, uint40 came, uint40 left)
         private
@@ -209,6 +241,10 @@ contract RuleArbiterTest is DepositEscrowKit {
         // the right number, after another reading than the one that is shown
         leaves[0] = three[0];
         leaves[1] = _leaf(DEVICE_SECRET, 501, FROM + MINUTE, keccak256("another"), 9000);
+        vm.expectRevert(problem);
+        judge.rule(rental, DOCUMENT, agreement, leaves);
+        // after the reading that is shown, with another number
+        leaves[1] = _leaf(DEVICE_SECRET, 502, FROM + MINUTE, _digestAt(500, FROM, 0, 9000), 9000);
         vm.expectRevert(problem);
         judge.rule(rental, DOCUMENT, agreement, leaves);
     }
