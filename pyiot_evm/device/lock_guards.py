@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from pyiot_evm.device.lock_messages import Purpose, Refusal
@@ -122,7 +123,7 @@ def objections(
     if key_of is not None:
         yield Refusal.KEY_USED, f"the access key is that of {key_of}"
     if now >= terms.end:
-        yield Refusal.ENDED, f"the slot ended at {terms.end}, and it is {now}"
+        yield Refusal.ENDED, f"the slot ended at {_utc(terms.end)}, and it is {_utc(now)}"
     if (held := sum(now < use.slot.terms.end for use in state.uses.values())) >= most:
         yield Refusal.FULL, f"it has {held} slots that are not over"
 
@@ -135,7 +136,15 @@ def closed_because(use: Use, purpose: Purpose, now: int, tolerance: int) -> tupl
     if purpose is Purpose.CHECK_OUT:
         return (Refusal.NOT_CHECKED_IN, "nobody came in yet") if use.check_in is None else None
     if now < terms.start - tolerance:
-        return Refusal.TOO_EARLY, f"the slot begins at {terms.start}, and it is {now}"
+        return Refusal.TOO_EARLY, f"the slot begins at {_utc(terms.start)}, and it is {_utc(now)}"
     if now >= terms.end + tolerance:
-        return Refusal.ENDED, f"the slot ended at {terms.end}, and it is {now}"
+        return Refusal.ENDED, f"the slot ended at {_utc(terms.end)}, and it is {_utc(now)}"
     return None
+
+
+def _utc(seconds: int) -> str:
+    """Write a time for people; a stranger's terms can name one that no calendar has."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)

@@ -129,7 +129,8 @@ class RentalDesk:
         if other is not None:
             return InputError(f"{self.address} is the {other.role} of rental {wanted}, not its {' or '.join(roles)}")
         as_what = f" as {' or '.join(roles)}" if roles else ""
-        return InputError(f"{self.address} has no rental {wanted}{as_what}", hint="`pyiot rental list` shows them")
+        hint = "name the offer's file: --offer FILE" if roles == (Role.ARBITER,) else "`pyiot rental list` shows them"
+        return InputError(f"{self.address} has no rental {wanted}{as_what}", hint=hint)
 
     def _known(self, rental: RentalId, roles: tuple[Role, ...]) -> RentalRecord | None:
         found = (self.journal.rental(rental, self.address, role) for role in roles or tuple(Role))
