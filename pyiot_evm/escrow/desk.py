@@ -129,7 +129,7 @@ class RentalDesk:
         if other is not None:
             return InputError(f"{self.address} is the {other.role} of rental {wanted}, not its {' or '.join(roles)}")
         as_what = f" as {' or '.join(roles)}" if roles else ""
-        hint = "name the offer's file: --offer FILE" if roles == (Role.ARBITER,) else "`pyiot rental list` shows them"
+        hint = "`pyiot rental list` shows them; an arbiter names the offer's file with --offer"
         return InputError(f"{self.address} has no rental {wanted}{as_what}", hint=hint)
 
     def _known(self, rental: RentalId, roles: tuple[Role, ...]) -> RentalRecord | None:
