@@ -56,6 +56,7 @@ class SqliteJournal:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60)
+        self.path.chmod(0o600)  # before the files beside it are made, which take its mode
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
@@ -65,7 +66,6 @@ class SqliteJournal:
                 f"{self.path} is of version {version}, this package reads {self.VERSION}", hint="use a newer package"
             )
         self._database.executescript(f"{_TABLES}{self.SCHEMA} PRAGMA user_version = {self.VERSION};")
-        self.path.chmod(0o600)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -107,11 +107,11 @@ class PaymentStore:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60)
+        self.path.chmod(0o600)  # before the files beside it are made, which take its mode
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(_SCHEMA)
-        self.path.chmod(0o600)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

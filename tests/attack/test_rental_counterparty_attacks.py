@@ -1,5 +1,7 @@
 """Arbiters, tokens, courts and nodes that were chosen to harm: a loop serves everybody else, and pays nothing."""
 
+import os
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -10,11 +12,13 @@ from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.device.rental_messages import CheckOut
 from pyiot_evm.escrow.agreements import check_agreement, limits_of
+from pyiot_evm.escrow.journal import RentalJournal
 from pyiot_evm.escrow.policies import OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import State
 from pyiot_evm.escrow.rulings import deploy_court_arbiter
 from pyiot_evm.exceptions import BudgetError, InputError, TransportError, VerificationError
 from pyiot_evm.market.rules import RuleParams
+from pyiot_evm.payment.store import PaymentStore
 from pyiot_evm.types import Address
 
 DAY = 24 * 3600
@@ -206,3 +210,20 @@ def test_pay__when_the_token_is_the_renter_s_own_choice__approves_no_more_than_t
     contract = house.renter.rentals.clerk.contract.address
     assert rental.state is State.CHECKED_OUT
     assert house.chain.call(Erc20(coin.address).allowance(house.renter.address, contract)) == 0
+
+
+# Files
+
+
+@pytest.mark.parametrize("kind", [RentalJournal, PaymentStore], ids=lambda kind: kind.__name__)
+def test_journal__when_its_folder_is_open_to_all__is_private_with_all_that_lies_beside_it(tmp_path, kind):
+    # SQLite gives the files beside a journal its mode. It was made private only after they were made, and they hold
+    # what was written last.
+    tmp_path.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with closing(kind(tmp_path / "journal.sqlite")):
+            found = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert found == {f"journal.sqlite{end}": 0 for end in ("", "-wal", "-shm")}
