@@ -13,7 +13,7 @@ from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError
 from pyiot_evm.payment.http_book import http_salt
 from pyiot_evm.payment.tokens import money_text
-from pyiot_evm.payment.vouchers import config_of
+from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, config_of
 from pyiot_evm.payment.x402_signer import ReadingSigner
 from pyiot_evm.types import Address
 
@@ -141,7 +141,7 @@ class HttpWallet:
         """Return a server's terms with the one way to pay that is taken.
 
         Raises:
-            BudgetError: It costs more than ``most``.
+            BudgetError: It costs more than ``most``, or the server wants more time to claim in than the policy allows.
             InputError: It cannot be paid in the chain's token by a scheme that is wanted.
         """
         from x402 import x402ClientSync  # noqa: PLC0415 - the extra `gateway`
@@ -170,7 +170,15 @@ class HttpWallet:
             chain = self._payments.chain
             asked, allowed = (money_text(chain, chain.token, units) for units in (int(amount), most))
             raise BudgetError(f"it costs {asked}, at most {allowed} may be paid; nothing was signed")
+        if chosen.scheme == BATCH:
+            self._payments.paying.check_withdraw_delay(_delay_of(chosen))
         return terms.model_copy(update={"accepts": [chosen]})
+
+
+def _delay_of(wanted: Any) -> int:
+    """Return a server's withdraw delay; x402's client takes the least where it is no number."""
+    delay = (wanted.extra or {}).get("withdrawDelay")
+    return delay if type(delay) is int else MIN_WITHDRAW_DELAY
 
 
 def _document(response: Any) -> Any:

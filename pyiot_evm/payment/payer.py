@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pyiot_evm.chain.abi import encode
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.contracts.payment_channels import ChannelCreated, PaymentChannels, WithdrawInitiated
-from pyiot_evm.exceptions import ContractError, InputError, TransportError, VerificationError
+from pyiot_evm.exceptions import BudgetError, ContractError, InputError, TransportError, VerificationError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.locks import file_lock
 from pyiot_evm.payment.payer_book import DepositNeeded
@@ -46,15 +46,30 @@ class PayerPolicy:
         deposit_factor: A channel is paid into for this many payments like the one that needs it.
         withdraw_delay: Seconds that payees have to claim when the payer leaves.
         channels: How many channels to one payee parallel requests over HTTP may open: x402 serves one at a time each.
+        max_withdraw_delay: Seconds that a payee may want at most to claim in: so long money can be held up.
     """
 
     deposit_factor: int = 10
     withdraw_delay: int = MIN_WITHDRAW_DELAY
     channels: int = 8
+    max_withdraw_delay: int = 24 * 3600
 
     def __post_init__(self) -> None:
         if not 1 <= self.channels <= _MAX_CHANNELS:
             raise InputError(f"a payer has 1 to {_MAX_CHANNELS} channels to one payee, not {self.channels}")
+
+    def check_withdraw_delay(self, wanted: int) -> None:
+        """See that a payee's withdraw delay is one that this payer takes.
+
+        Raises:
+            BudgetError: It would hold the money up for too long.
+        """
+        if wanted > self.max_withdraw_delay:
+            raise BudgetError(
+                f"the payee wants {wanted} s to claim in when the payer leaves, at most {self.max_withdraw_delay} s "
+                "are allowed; nothing was signed",
+                hint="PayerPolicy(max_withdraw_delay=...) allows more; scheme exact needs no channel",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,6 +254,7 @@ class StreamBuyer:
         for purchase, channel in reversed(mine):
             if not channel.closing:
                 return purchase
+        self._payer.policy.check_withdraw_delay(stated["withdrawDelay"])
         config = channel_config(
             self._signer,
             stated["payee"],

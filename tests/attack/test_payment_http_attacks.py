@@ -21,6 +21,7 @@ from pyiot_evm.payment.budgets import Budget
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.http_client import HttpPayer
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
+from pyiot_evm.payment.payer import PayerPolicy
 from pyiot_evm.payment.vouchers import channel_config, sign_voucher
 
 
@@ -141,6 +142,27 @@ def test_get__when_the_terms_are_in_another_token__nothing_is_signed(terms, paye
     finally:
         cheat.close()
     assert cheat.payments == []
+
+
+@pytest.mark.parametrize("limit", [24 * 3600, 3600])
+def test_get__when_the_server_wants_to_hold_money_for_longer_than_the_policy_allows__nothing_is_signed(
+    terms, payer, limit
+):
+    for option in terms["accepts"]:
+        option["extra"]["withdrawDelay"] = limit + 1
+    cheat = Cheat(terms, lambda _: (200, {}))
+    paying = PayerPolicy() if limit == 24 * 3600 else PayerPolicy(max_withdraw_delay=limit)
+    payments = Payments(payer.chain, signer=payer._signer, paying=paying)
+    try:
+        with pytest.raises(BudgetError, match=f"{limit + 1} s to claim in .* at most {limit} s"):
+            HttpPayer(payments).get(cheat.url, most=1000)
+        assert (cheat.payments, payments.payer.book.channels(), payments.spending().in_period) == ([], [], 0)
+        for option in terms["accepts"]:
+            option["extra"]["withdrawDelay"] = limit
+        assert HttpPayer(payments).get(cheat.url, most=1000).status == 200
+    finally:
+        cheat.close()
+    assert [payment["channelConfig"]["withdrawDelay"] for payment in cheat.payments] == [limit]
 
 
 def test_get__when_the_payee_is_not_on_the_budgets_list__nothing_is_signed(terms, payer, machines):

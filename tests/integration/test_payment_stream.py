@@ -178,6 +178,17 @@ def test_stream__when_the_device_changed_key_and_schema__follows_the_registry(se
         numbers(buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False, patience=0))
 
 
+def test_stream__when_the_payee_wants_to_hold_money_for_longer_than_allowed__signs_nothing(seller, buyer, measure):
+    measure(seller, 1)
+    slow = Gateway(seller, GatewayConfig(price_stream=PRICE, withdraw_delay=24 * 3600 + 1))
+    try:
+        with pytest.raises(BudgetError, match="86401 s to claim in"):
+            numbers(buyer.stream(slow.start(), seller.device, max_price=MONEY, follow=False))
+    finally:
+        slow.close()
+    assert (buyer.payments.payer.book.channels(), buyer.payments.spending().in_period) == ([], 0)
+
+
 def test_stream__when_the_price_rises__asks_the_payer_s_limit(seller, buyer, gateway, measure):
     measure(seller, 3)
     with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False) as readings:
