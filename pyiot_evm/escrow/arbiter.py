@@ -40,13 +40,15 @@ class Arbiter:
 
         Raises:
             InputError: It names another one, or is for another chain.
+            VerificationError: Its document is not the one that owner and renter agreed on.
         """
         clerk = self._clerk
         clerk.check_place(offer)
+        offer.check_parts()
         if offer.terms.arbiter != clerk.address:
             named = f"the offer's arbiter is {offer.terms.arbiter}" if any(offer.terms.arbiter) else "it has no arbiter"
             raise InputError(f"{clerk.address} does not rule on the offer {offer.id}: {named}")
-        clerk.journal.watch_offer(offer)
+        clerk.journal.watch_offer(clerk.grounded(offer))
         clerk.forget_scan(Role.ARBITER, offer.terms.owner)
 
     def look(self) -> list[RentalRecord]:

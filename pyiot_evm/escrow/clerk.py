@@ -152,6 +152,19 @@ class Clerk(Sender):
         self.journal.add_rentals(self._opened(event, offer, role) for event, offer in found if offer is not None)
         self.journal.set_cursor(name, head)
 
+    def grounded(self, offer: RentalOffer) -> RentalOffer:
+        """Return an offer whose block is true: 0 where its rental was opened before the one that it names.
+
+        The block is not signed, and whoever handed on the file may have put in a later one, to hide the rental.
+        """
+        owner = offer.terms.owner
+        if not self.chain.call(self.contract.is_nonce_used(owner, offer.terms.salt)):
+            return offer
+        topics = [structs.RentalOpened.TOPIC, None, bytes(12) + owner]
+        logs = self.chain.logs(address=self.contract.address, topics=topics, from_block=offer.block)
+        is_shown = any(structs.RentalOpened.from_log(log).terms_id == offer.id for log in logs)
+        return offer if is_shown else replace(offer, block=0)
+
     def forget_scan(self, role: Role, owner: Address) -> None:
         """Make the next :meth:`find` read from the beginning: an older offer came in."""
         self.journal.set_cursor(f"opened:{role}:{owner}:{self.address}", None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pyiot_evm.contracts.erc1271 import Erc1271
 from pyiot_evm.device.signers import check_signer, verify_signature
-from pyiot_evm.escrow.agreements import check_agreement, terms_hash
+from pyiot_evm.escrow.agreements import check_agreement
 from pyiot_evm.escrow.offering import MAX_AHEAD, MAX_GRACE, MAX_WINDOW, MIN_WINDOW
 from pyiot_evm.exceptions import BudgetError, ConsistencyError, ContractError, InputError, VerificationError
 from pyiot_evm.hashing import keccak256
@@ -81,10 +81,7 @@ def _check_bounds(offer: RentalOffer, now: int) -> None:
             raise VerificationError(f"the offer's {name.replace('_', ' ')} is out of the escrow's bounds")
     if not is_on_curve((terms.key_x, terms.key_y)):
         raise VerificationError("the offer's access key is not on the curve")
-    if terms.terms != terms_hash(offer.document.hash, offer.agreement):
-        raise VerificationError("the offer's document or agreement is not the one that its terms name")
-    if keccak256(offer.signer) != terms.signer_hash:
-        raise VerificationError("the offer's signer is not the one that its terms pin")
+    offer.check_parts()
     try:
         check_signer(offer.signer)
     except InputError as error:

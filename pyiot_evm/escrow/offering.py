@@ -169,9 +169,11 @@ class Offering:
 
         Raises:
             InputError: It is not this account's, or for another chain.
+            VerificationError: Its document is not the one that was signed.
         """
         clerk = self._clerk
         clerk.check_place(offer)
+        offer.check_parts()
         if offer.terms.owner != clerk.address:
             raise InputError(f"the offer is of {offer.terms.owner}, not of {clerk.address}")
         if access_key(clerk, offer.terms).point != (offer.terms.key_x, offer.terms.key_y):
@@ -180,7 +182,8 @@ class Offering:
         if known is not None:
             return known
         request = Bytes32(keccak256(b"restored" + offer.id))
-        record = OfferRecord(offer.id, clerk.address, request, 0, OfferState.SIGNED, offer, clerk.now())
+        found = clerk.grounded(offer)
+        record = OfferRecord(offer.id, clerk.address, request, 0, OfferState.SIGNED, found, clerk.now())
         clerk.journal.set_offer(record)
         clerk.forget_scan(Role.OWNER, clerk.address)
         return record

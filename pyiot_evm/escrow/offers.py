@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from pyiot_evm.contracts.deposit_escrow import Terms
 from pyiot_evm.device import rental_messages
 from pyiot_evm.device.schema import canonical_json
-from pyiot_evm.escrow.agreements import agreement_fields, read_agreement
+from pyiot_evm.escrow.agreements import agreement_fields, read_agreement, terms_hash
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.atomic import atomic_file
@@ -155,6 +155,17 @@ class RentalOffer:
     def check_out_deadline(self) -> int:
         """Before this time a check-out is taken, Unix seconds."""
         return self.terms.end + CHECK_OUT_GRACE
+
+    def check_parts(self) -> None:
+        """Check that what is not in the terms themselves is what they name by its hash.
+
+        Raises:
+            VerificationError: The document, the agreement or the signer is another one.
+        """
+        if self.terms.terms != terms_hash(self.document.hash, self.agreement):
+            raise VerificationError("the offer's document or agreement is not the one that its terms name")
+        if keccak256(self.signer) != self.terms.signer_hash:
+            raise VerificationError("the offer's signer is not the one that its terms pin")
 
     def charge(self, units: int) -> int:
         """Return what the owner gets for a rental in which the device metered ``units``."""

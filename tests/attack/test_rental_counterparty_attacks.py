@@ -212,6 +212,32 @@ def test_pay__when_the_token_is_the_renter_s_own_choice__approves_no_more_than_t
     assert house.chain.call(Erc20(coin.address).allowance(house.renter.address, contract)) == 0
 
 
+# Files that a party hands on
+
+
+def test_judge__when_a_party_doctored_the_document__does_not_believe_it(house):
+    # The terms name the document by its hash, and nobody but the renter looked. An arbiter was shown house rules that
+    # nobody had agreed on, and the first file that it got was the one that it kept.
+    offer = claimed(house).offer
+    doctored = replace(offer, document=replace(offer.document, arbitration="the renter is always right"))
+    for bad in (doctored, replace(offer, signer=bytes(20))):
+        with pytest.raises(VerificationError, match="is not the one that its terms"):
+            house.arbiter.rentals.judge(bad)
+        with pytest.raises(VerificationError, match="is not the one that its terms"):
+            house.owner.rentals.restore(bad)
+
+
+def test_judge__when_the_offer_names_a_later_block__finds_the_dispute_all_the_same(house):
+    # The block is not signed. With a later one in the file that it was given, an arbiter never saw the rental, and its
+    # silence gives the claim to the renter.
+    rental = claimed(house)
+    house.renter.rentals.reject(rental.id)
+    house.chain.mine(3)
+    house.arbiter.rentals.judge(replace(rental.offer, block=house.chain.block_number()))
+    assert [found.id for found in house.arbiter.rentals.all()] == [rental.id]
+    assert house.arbiter.rentals.rule(rental.id, 7).state is State.CLOSED
+
+
 # Files
 
 
