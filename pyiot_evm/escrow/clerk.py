@@ -125,7 +125,7 @@ class Clerk(Sender):
 
     def open_rentals(self, role: Role) -> list[RentalRecord]:
         """Return this account's rentals in a role that are not over, as the chain has them now."""
-        known = self.journal.rentals(self.address, role=role, is_open=True)
+        known = self.journal.rentals(self.address, role=role, is_open=True, abandoned=True)
         return [record for record in self.refresh(known) if not record.state.is_over]
 
     def _fresh(self, record: RentalRecord) -> RentalRecord:

@@ -140,9 +140,19 @@ class RentalJournal(SqliteJournal):
         found = self._read(query, rental_id.hex(), account.hex(), role)
         return _rental(found[0]) if found else None
 
-    def rentals(self, account: Address, *, role: Role | None = None, is_open: bool = False) -> list[RentalRecord]:
-        """Return an account's rentals, oldest first: all, of one role, or those that are not over."""
-        where = " AND state NOT IN ('closed', 'abandoned')" if is_open else ""
+    def rentals(
+        self, account: Address, *, role: Role | None = None, is_open: bool = False, abandoned: bool = False
+    ) -> list[RentalRecord]:
+        """Return an account's rentals, oldest first: all, of one role, or those that are not over.
+
+        Args:
+            account: Whose.
+            role: As what; in every role when left out.
+            is_open: Whether to leave out those that are over.
+            abandoned: Whether those count as open that were never paid: somebody may still carry a signed payment.
+        """
+        over = "'closed'" if abandoned else "'closed', 'abandoned'"
+        where = f" AND state NOT IN ({over})" if is_open else ""
         roles = tuple(Role) if role is None else (role,)
         query = f"SELECT * FROM rentals WHERE account = ? AND role IN ({', '.join('?' * len(roles))}){where}"  # noqa: S608
         return [_rental(row) for row in self._read(f"{query} ORDER BY rowid", account.hex(), *roles)]

@@ -16,7 +16,7 @@ from pyiot_evm.escrow.journal import RentalJournal
 from pyiot_evm.escrow.policies import OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import State
 from pyiot_evm.escrow.rulings import deploy_court_arbiter
-from pyiot_evm.exceptions import BudgetError, InputError, TransportError, VerificationError
+from pyiot_evm.exceptions import BudgetError, ContractError, InputError, TransportError, VerificationError
 from pyiot_evm.market.rules import RuleParams
 from pyiot_evm.payment.store import PaymentStore
 from pyiot_evm.types import Address
@@ -210,6 +210,26 @@ def test_pay__when_the_token_is_the_renter_s_own_choice__approves_no_more_than_t
     contract = house.renter.rentals.clerk.contract.address
     assert rental.state is State.CHECKED_OUT
     assert house.chain.call(Erc20(coin.address).allowance(house.renter.address, contract)) == 0
+
+
+# What was signed and given up
+
+
+def test_loop__when_a_payment_that_was_given_up_is_carried_after_all__knows_the_rental_again(house):
+    # A signed payment is good for an hour, whatever its renter tried meanwhile. Rentals that were given up were never
+    # looked for again: nobody took the key, and nobody answered a claim.
+    offer = house.offer()
+    signed = house.renter.rentals.authorize(offer)
+    clerk = house.renter.rentals.clerk
+    clerk.account.transact(Erc20(offer.terms.token).transfer(house.arbiter.address, 1000_000_000))
+    with pytest.raises(ContractError):
+        house.renter.rentals.open(offer)
+    house.arbiter.rentals.clerk.account.transact(Erc20(offer.terms.token).transfer(house.renter.address, house.PRICE))
+    house.owner.rentals.submit(signed)
+    assert house.step(house.owner) == ["handed-over"]
+    assert house.step(house.renter) == []
+    (rental,) = house.renter.rentals.journal.rentals(house.renter.address)
+    assert (rental.state, rental.access_key is not None) == (State.ACTIVE, True)
 
 
 # Files that a party hands on
