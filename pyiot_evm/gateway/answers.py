@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pyiot_evm.payment.store import PaymentStore
     from pyiot_evm.types import Address
 
 __all__ = ["Answer", "Answers"]
+
+_TIDY_EVERY: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,14 @@ class Answers:
     Args:
         store: Where they are kept.
         payee: Whose gateway gave them.
+        keep: Seconds for which a paid answer can be asked for again.
     """
 
-    def __init__(self, store: PaymentStore, payee: Address) -> None:
+    def __init__(self, store: PaymentStore, payee: Address, *, keep: int = 24 * 3600) -> None:
         self._store = store
         self._payee = payee.hex()
+        self._keep = keep
+        self._tidied = 0
 
     def find(self, payer: str, identifier: str) -> Answer | None:
         """Return the answer that a payer's identifier names."""
@@ -58,7 +63,10 @@ class Answers:
     def prepare(
         self, payer: str, identifier: str, request: str, body: bytes, proof: dict[str, str], *, at: int
     ) -> None:
-        """Write an answer down that is about to be paid for; one that is paid stays as it is."""
+        """Write an answer down that is about to be paid for; a paid one stays. Old ones are forgotten."""
+        if at - self._tidied >= _TIDY_EVERY:
+            self._tidied = at
+            self.forget(before=at - self._keep)
         row = (self._payee, identifier, request, payer, "prepared", 200, json.dumps(proof), body, at)
         with self._store.write() as database:
             database.execute(
@@ -80,3 +88,11 @@ class Answers:
         """Forget answers older than this, Unix seconds."""
         with self._store.write() as database:
             database.execute("DELETE FROM answers WHERE payee = ? AND at < ?", (self._payee, before))
+
+    def drop(self, payer: str, identifier: str) -> None:
+        """Forget an answer whose payment came to nothing; one that is paid stays."""
+        with self._store.write() as database:
+            database.execute(
+                "DELETE FROM answers WHERE payee = ? AND payer = ? AND identifier = ? AND state != 'paid'",
+                (self._payee, payer, identifier),
+            )

@@ -87,7 +87,7 @@ class Gateway:
         storage = BookStorage(payee.book, payee.domain, self._faults)
         if self._is_alone():
             storage.release()
-        answers = Answers(self.payments.store, self.payments.address)
+        answers = Answers(self.payments.store, self.payments.address, keep=self.config.keep_answers)
         answers.forget(before=int(time.time()) - self.config.keep_answers)
         try:
             from pyiot_evm.gateway.app import Shop, create_app  # noqa: PLC0415 - the extra `gateway`

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyiot_evm.chain.abi import encode
-from pyiot_evm.exceptions import ConsistencyError, TransportError
+from pyiot_evm.exceptions import ConsistencyError, PyIotEvmError, TransportError
 from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.tokens import is_authorization_used
@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 _JSON: Final = {"content-type": "application/json"}
 _MAX_HEADER: Final = 16_384
 _WAITING: Final = 4
+_EXACT: Final = "exact"
 PAYMENT_IDENTIFIER: Final = "payment-identifier"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 IDENTIFIER_DECLARATION: Final[dict[str, Any]] = {
@@ -134,6 +135,8 @@ class Till:
         """Answer a request: with what it asks, or with 402 and the terms, or with 500 where the fault is ours."""
         self._faults.clear()
         payment = decode_payment(request.get_header("payment-signature"))
+        if payment is not None and _is_permit(payment.payload):
+            return Reply.problem(400, "payments here are ERC-3009 authorizations and vouchers")
         name = None if payment is None else _name_of(payment)
         with self._turns.taken([] if payment is None else _turns_of(payment, name)) as is_mine:
             if not is_mine:
@@ -189,7 +192,8 @@ class Till:
                 before_handler_settlement=verified.before_handler_settlement,
             )
 
-        if verified.payment_payload.payload.get("type") == "voucher":
+        is_channel = verified.payment_requirements.scheme != _EXACT
+        if is_channel and verified.payment_payload.payload.get("type") == "voucher":
             with self._storage.transaction():  # the charge and its answer, or neither
                 settled = settle()
                 self._note_settled(name, settled)
@@ -197,7 +201,7 @@ class Till:
             settled = settle()
             if settled.success:
                 self._see_that_money_moved(verified)
-            if settled.success and self._faults.found is not None and "voucher" in verified.payment_payload.payload:
+            if settled.success and self._faults.found is not None and is_channel:
                 channel_id = verified.payment_payload.payload["voucher"]["channelId"]
                 self._storage.take_back(channel_id, int(verified.payment_requirements.amount))
             if self._faults.found is None:
@@ -205,6 +209,7 @@ class Till:
         if self._faults.found is not None:
             return self._fault()
         if not settled.success:
+            self._drop(name, verified)
             return _instructed(settled.response)
         return Reply(200, body, {**_JSON, **settled.headers, "cache-control": "private"})
 
@@ -214,7 +219,7 @@ class Till:
 
     def _see_that_money_moved(self, verified: Any) -> None:
         """Ask the token itself: a facilitator's receipt is a word, and what is delivered for it is gone."""
-        proof = _proof_of(verified.payment_payload.payload, verified.payment_requirements.asset)
+        proof = _proof_of(verified)
         with suppress(ConsistencyError), self._faults.noted_all():
             if "nonce" in proof and not self._is_used(proof):
                 raise ConsistencyError("the payment was settled, but its authorization is not used on the chain")
@@ -246,8 +251,15 @@ class Till:
                 return Reply(200, known.body, {**_JSON, "cache-control": "private"})
         return None
 
+    def _drop(self, name: tuple[str, str] | None, verified: Any) -> None:
+        """Forget an answer that nobody paid: those of payments that are spoiled on purpose would fill the disk."""
+        proof = _proof_of(verified)
+        with suppress(PyIotEvmError):
+            if name is not None and not ("nonce" in proof and self._is_used(proof)):
+                self._answers.drop(*name)
+
     def _prepare(self, name: tuple[str, str], request: PaidRequest, verified: Any, body: bytes) -> None:
-        proof = _proof_of(verified.payment_payload.payload, verified.payment_requirements.asset)
+        proof = _proof_of(verified)
         self._answers.prepare(*name, request.url, body, proof, at=int(time.time()))
 
 
@@ -273,8 +285,9 @@ def _name_of(payment: Any) -> tuple[str, str] | None:
     raw = payment.payload
     if not isinstance(identifier, str) or not _IDENTIFIER.fullmatch(identifier) or not isinstance(raw, dict):
         return None
-    party = raw.get("authorization") or raw.get("channelConfig")
-    payer = party.get("from") or party.get("payer") if isinstance(party, dict) else None
+    part, field_ = ("authorization", "from") if payment.accepted.scheme == _EXACT else ("channelConfig", "payer")
+    party = raw.get(part)
+    payer = party.get(field_) if isinstance(party, dict) else None
     return (payer.lower(), identifier) if isinstance(payer, str) else None
 
 
@@ -285,13 +298,31 @@ def _turns_of(payment: Any, name: tuple[str, str] | None) -> list[str]:
     for part, field_ in (("authorization", "nonce"), ("voucher", "channelId")):
         parts = raw.get(part) if isinstance(raw, dict) else None
         if isinstance(parts, dict) and isinstance(parts.get(field_), str):
-            turns.append(f"{part} {parts[field_].lower()}")
+            turns.append(f"{part} {_spelled(parts[field_])}")
     return turns
 
 
-def _proof_of(raw: dict[str, Any], token: str) -> dict[str, str]:
-    """Return by what the chain knows that a verified payment went through; a voucher needs no chain."""
-    if "authorization" in raw:
+def _spelled(text: str) -> str:
+    """Return hex in one spelling: x402's code reads it with and without ``0x``, capitals and blanks."""
+    with suppress(ValueError):
+        return bytes.fromhex(text.removeprefix("0x")).hex()
+    return text.lower()
+
+
+def _is_permit(raw: Any) -> bool:
+    """Whether a payment is by Permit2: nothing here knows its nonces, so it could be shown twice at once."""
+    deposit = raw.get("deposit") if isinstance(raw, dict) else None
+    inner = deposit.get("authorization") if isinstance(deposit, dict) else None
+    return any(isinstance(part, dict) and "permit2Authorization" in part for part in (raw, inner))
+
+
+def _proof_of(verified: Any) -> dict[str, str]:
+    """Return by what the chain knows that a verified payment went through; a voucher needs no chain.
+
+    The scheme says where to look: a payment can have parts of another one beside its own.
+    """
+    raw, token = verified.payment_payload.payload, verified.payment_requirements.asset
+    if verified.payment_requirements.scheme == _EXACT:
         parts = raw["authorization"]
         return {"token": token, "from": parts["from"], "nonce": parts["nonce"].removeprefix("0x")}
     erc3009 = raw.get("deposit", {}).get("authorization", {}).get("erc3009Authorization")

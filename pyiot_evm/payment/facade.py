@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pyiot_evm.exceptions import ConfigurationError, InputError
 from pyiot_evm.payment.budgets import Budget, Budgets, Spending
 from pyiot_evm.payment.payee import Payee, Watchtower
-from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy
+from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeeBook, PayeePolicy
 from pyiot_evm.payment.payer import Payer, PayerPolicy, SentPayment
 from pyiot_evm.payment.payer_book import PayerBook
 from pyiot_evm.payment.places import Place, additions_place, scheme_place
@@ -217,12 +217,27 @@ class Payments:
 
     # Be paid
 
-    def accept(self, voucher: SignedVoucher, price: int = 0) -> PayeeChannel:
-        """Take a voucher and charge what is delivered for it; see :meth:`Payee.accept`."""
+    def accept(self, voucher: SignedVoucher, price: int = 0, *, token: Address | None = None) -> PayeeChannel:
+        """Take a voucher and charge what is delivered for it; see :meth:`Payee.accept`.
+
+        Args:
+            voucher: The payer's.
+            price: Base units.
+            token: The token in which the price is; the chain's when left out. A channel in another one pays nothing.
+
+        Raises:
+            ChannelRefusedError: The channel holds another token.
+        """
+        self._check_token(voucher, token)
         return self._payee_of(voucher).accept(voucher, price)
 
-    def collect(self, voucher: SignedVoucher) -> PayeeChannel:
-        """Take a voucher for what was delivered already: all of it is charged."""
+    def collect(self, voucher: SignedVoucher, *, token: Address | None = None) -> PayeeChannel:
+        """Take a voucher for what was delivered already: all of it is charged.
+
+        Raises:
+            ChannelRefusedError: The channel holds another token than this one (the chain's when left out).
+        """
+        self._check_token(voucher, token)
         payee = self._payee_of(voucher)
         taken = payee.accept(voucher)
         return payee.accept(voucher, taken.ceiling - taken.charged)
@@ -247,6 +262,12 @@ class Payments:
     def watchtower(self, *, every: float = 5.0) -> Watchtower:
         """Return a watchtower for this account's channels; start it, and close it."""
         return Watchtower(self.payees, every=every)
+
+    def _check_token(self, voucher: SignedVoucher, token: Address | None) -> None:
+        """Refuse a channel in a token that somebody made up: its units are no money."""
+        wanted, held = token or self.chain.token, voucher.config.token
+        if held != wanted:
+            raise ChannelRefusedError(f"the channel holds {held}, wanted is {wanted}")
 
     def _payee_of(self, voucher: SignedVoucher) -> Payee:
         """Return the side at the voucher's contract; x402's refuses what is of neither."""

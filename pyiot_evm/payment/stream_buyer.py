@@ -153,6 +153,8 @@ class StreamBuyer:
         last, channel = refused.last, self._payer.book.channel(purchase.channel_id)
         if last is None or last.channel_id != channel.channel_id or last.ceiling <= channel.ceiling:
             raise refused
+        if last.lock:  # it pays for a reading whose key may never have come
+            raise refused
         if not last.is_signed():
             raise VerificationError("the gateway showed a voucher that this payer did not sign") from refused
         return self.purchases.adopt(purchase.channel_id, last.ceiling, purchase.next_seq)

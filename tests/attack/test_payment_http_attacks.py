@@ -11,6 +11,8 @@ from x402.http.utils import encode_payment_response_header
 from x402.mechanisms.evm.types import TransactionReceipt
 from x402.schemas import SettleResponse
 
+from pyiot_evm.chain.artifacts import load_artifact
+from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.contracts.dev_dollar import DevDollar
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.exceptions import BudgetError, PyIotEvmError, TransportError
@@ -215,6 +217,20 @@ def test_accept__when_a_facilitator_lies_about_a_deposit__nothing_is_delivered(p
     with pytest.raises(ChannelRefusedError, match="holds nothing"):
         payee.payments.accept(voucher, 1000)
     assert payee.payments.channels()[1] == []
+
+
+def test_accept__when_the_channel_holds_a_token_that_somebody_made_up__takes_nothing(payer, machines):
+    """Its units were counted as the chain's money: a reading could be had for a token that costs nothing."""
+    payee, payments = machines.new("payee"), payer.payments.payer
+    coin = deploy_once(payer.payments.account, "DevDollar", load_artifact("DevDollar").bytecode + b"mine")
+    payer.payments.account.transact(DevDollar(coin).mint(payer.address, 5000))
+    channel = payments.deposit(payments.channel_to(payee.address, coin), 5000)
+    voucher = sign_voucher(payer._signer, channel.domain, channel.config, 1000)
+    for take in (lambda: payee.payments.accept(voucher, 1000), lambda: payee.payments.collect(voucher)):
+        with pytest.raises(ChannelRefusedError, match="wanted is"):
+            take()
+    assert payee.payments.channels()[1] == []
+    assert payee.payments.accept(voucher, 1000, token=coin).charged == 1000
 
 
 @pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])

@@ -537,6 +537,11 @@ def test_stream__when_a_refusal_shows_an_old_or_a_forged_voucher__believes_its_o
     proxy.change = refuse(forged)
     with pytest.raises(VerificationError, match="did not sign"):
         bought(buyer, shop, proxy.url)
+    proxy.change = refuse(
+        sign_voucher(payer.signer, channel.domain, channel.config, 3 * PRICE, lock=Bytes32(b"1" * 32))
+    )
+    with pytest.raises(StreamRefusedError, match="behind"):  # it pays for a reading that may never have come
+        bought(buyer, shop, proxy.url)
     (after,) = buyer.payments.purchases.all()
     assert (after.paid, payer.book.channel(purchase.channel_id).ceiling) == (2 * PRICE, 2 * PRICE)
 

@@ -22,10 +22,13 @@ from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 
 from pyiot_evm import Machine
 from pyiot_evm.chain import Devnet
+from pyiot_evm.exceptions import ContractError
 from pyiot_evm.gateway import protocol
+from pyiot_evm.gateway.answers import Answers
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.offers import OfferSource
 from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.gateway.signer import FacilitatorSigner
 from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.payment.payee_book import PayeeBook
 from pyiot_evm.types import Address
@@ -76,6 +79,11 @@ def raw(gateway, request, wait=5.0):
         while part := connection.recv(65536):
             answer += part
     return answer.decode(errors="replace")
+
+
+def _revert(*_arguments, **_options):
+    """Stand for a settlement that a payer spoils: it moves its money away once its payment was verified."""
+    raise ContractError("the deposit reverts")
 
 
 # Nothing unpaid
@@ -224,6 +232,23 @@ def test_payment__when_it_is_shown_many_times_at_once__buys_one_answer(devnet, g
         assert channel.charged == 4 * ROW
 
 
+def test_payment__when_its_nonce_is_spelled_in_many_ways_at_once__buys_one_answer(devnet, gateway, wallet):
+    """x402 reads hex with and without 0x, with capitals and blanks: each spelling took a turn of its own."""
+    url = f"{gateway.base}/readings?rows=0-3"
+    document = json.loads(base64.b64decode(pay_once(devnet, wallet, url, "exact")["payment-signature"]))
+    nonce = document["payload"]["authorization"]["nonce"].removeprefix("0x")
+    spellings = ["0x" + nonce, nonce, "0x" + nonce.upper(), f"0x {nonce}", f"{nonce[:2]} {nonce[2:]}"]
+
+    def show(spelling):
+        document["payload"]["authorization"]["nonce"] = spelling
+        header = base64.b64encode(json.dumps(document).encode()).decode()
+        return requests.get(url, headers={"payment-signature": header}, timeout=60).status_code
+
+    with ThreadPoolExecutor(max_workers=5) as pool:
+        codes = sorted(pool.map(show, spellings))
+    assert codes == [200, 402, 402, 402, 402]
+
+
 @pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
 def test_retry__when_the_same_identifier_comes_many_times_at_once__gets_one_answer_and_is_charged_once(
     devnet, gateway, wallet, scheme
@@ -238,6 +263,46 @@ def test_retry__when_the_same_identifier_comes_many_times_at_once__gets_one_answ
     else:
         (channel,) = (c for c in gateway.payments.payee.book.channels() if c.config.payer == Address(wallet.address))
         assert channel.charged == LATEST
+
+
+def test_retry__when_a_payment_carries_the_authorization_of_an_older_one__gets_nothing_for_that(
+    devnet, gateway, wallet, monkeypatch
+):
+    """The proof of a prepared answer was looked for in whatever part had the right name, not in what paid."""
+    url, name = f"{gateway.base}/latest", "pay_" + secrets.token_hex(16)
+    old = pay_once(devnet, wallet, url, "exact")
+    assert requests.get(url, headers=old, timeout=30).status_code == 200
+    payload = client_for(devnet, wallet, "batch-settlement").create_payment_payload(terms_of(url))
+    older = json.loads(base64.b64decode(old["payment-signature"]))["payload"]["authorization"]
+    payload.payload["authorization"] = older
+    headers = headers_of(payload, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(FacilitatorSigner, "write_contract", _revert)
+        assert requests.get(url, headers=headers, timeout=30).status_code != 200
+    reply = requests.get(url, headers=headers, timeout=30)
+    paid = [c for c in gateway.payments.payee.book.channels() if c.config.payer == Address(wallet.address)]
+    assert (reply.status_code, paid[0].charged) == (200, LATEST)
+
+
+def test_answers__when_their_payment_fails_or_they_are_old__are_forgotten(devnet, gateway, wallet, monkeypatch):
+    url = f"{gateway.base}/latest"
+    store, count = gateway.payments.store, "SELECT count(*) FROM answers WHERE payer = ?"
+    with monkeypatch.context() as patch:
+        patch.setattr(FacilitatorSigner, "write_contract", _revert)
+        headers = pay_once(devnet, wallet, url, "exact", "pay_" + secrets.token_hex(16))
+        assert requests.get(url, headers=headers, timeout=30).status_code == 402
+    assert store.read(count, wallet.address.lower())[0][0] == 0
+    answers = Answers(store, Address("0x" + "11" * 20), keep=100)
+    for at in (1000, 1050, 2000):
+        answers.prepare("0xpayer", f"pay_{at}", "what", b"body", {}, at=at)
+    assert [answers.find("0xpayer", f"pay_{at}") is not None for at in (1000, 1050, 2000)] == [False, False, True]
+
+
+def test_payment__when_it_is_by_permit2__is_400(devnet, gateway, wallet):
+    url = f"{gateway.base}/latest"
+    payload = client_for(devnet, wallet, "exact").create_payment_payload(terms_of(url))
+    payload.payload["permit2Authorization"] = {"nonce": "1"}
+    assert requests.get(url, headers=headers_of(payload), timeout=30).status_code == 400
 
 
 def test_turns__when_too_many_wait__the_next_is_told_so():
