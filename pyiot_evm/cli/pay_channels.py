@@ -155,6 +155,7 @@ def get(
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the answer here.")] = None,
     scheme: Annotated[str | None, typer.Option(metavar="SCHEME", help="exact or batch-settlement.")] = None,
     key: Annotated[str | None, typer.Option(metavar="TEXT", help="Names the payment: made once, ever.")] = None,
+    device_key: Annotated[bool, typer.Option("--device-key", help="Sign vouchers with NAME's device key.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost; sign nothing.")] = False,
 ) -> None:
     """Get a URL, and pay for it what its server asks, up to --max and inside NAME's budget.
@@ -169,7 +170,8 @@ def get(
 
     if out is not None:
         check_out(out)
-    payer = HttpPayer(shared.payments_of(session, name), scheme=scheme)
+    key_of_device = session.keyring.device(name) if device_key else None
+    payer = HttpPayer(shared.payments_of(session, name), scheme=scheme, voucher_signer=key_of_device)
     units = session.chain.token_info().to_units(most)
     if dry_run:
         session.output.show(shared.quote_row(session, payer.quote(url, most=units)))

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from pyiot_evm.chain.deployment import X402_CHANNELS
 from pyiot_evm.exceptions import ConfigurationError, InputError
 from pyiot_evm.gateway.answers import Answers
 from pyiot_evm.gateway.config import GatewayConfig
@@ -22,6 +23,7 @@ from pyiot_evm.gateway.storage import BookStorage
 from pyiot_evm.gateway.till import IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import PayeePolicy
+from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.stream_messages import MAX_REQUEST
 from pyiot_evm.payment.tokens import token_domain
 from pyiot_evm.payment.vouchers import ChannelId, SignedVoucher, config_of
@@ -226,11 +228,7 @@ class Gateway:
         """Return x402's HTTP server with its facilitator, in this process."""
         from x402 import x402FacilitatorSync, x402ResourceServerSync  # noqa: PLC0415 - the extra `gateway`
         from x402.http.x402_http_server import x402HTTPResourceServerSync  # noqa: PLC0415
-        from x402.mechanisms.evm.batch_settlement.facilitator.scheme import (  # noqa: PLC0415
-            BatchSettlementEvmFacilitator,
-        )
         from x402.mechanisms.evm.batch_settlement.server.scheme import (  # noqa: PLC0415
-            BatchSettlementEvmScheme,
             BatchSettlementEvmSchemeServerConfig,
         )
         from x402.mechanisms.evm.exact import ExactEvmFacilitatorScheme, ExactEvmServerScheme  # noqa: PLC0415
@@ -240,7 +238,8 @@ class Gateway:
         signer = FacilitatorSigner(self.machine.chain, payments.account, self._faults, patience=patience)
         facilitator = x402FacilitatorSync()
         facilitator.register([self.network], ExactEvmFacilitatorScheme(signer))
-        facilitator.register([self.network], BatchSettlementEvmFacilitator(signer))
+        batch_facilitator, batch_scheme = self._batch_parts()
+        facilitator.register([self.network], batch_facilitator(signer))
         server = x402ResourceServerSync(facilitator)
         exact: Any = ExactEvmServerScheme  # x402 types its schemes' flows more loosely than its server
         server.register(self.network, exact())
@@ -249,12 +248,25 @@ class Gateway:
             receiver_authorizer_signer=AuthorizerSigner(payments.signer, payments.address),
             withdraw_delay=self.config.withdraw_delay,
         )
-        batch: Any = BatchSettlementEvmScheme(str(payments.address), terms)
+        batch: Any = batch_scheme(str(payments.address), terms)
         server.register(self.network, batch)
         server.on_before_verify(self._guard)
         http = x402HTTPResourceServerSync(server, {"GET /v1/*": self._route()})
         http.initialize()
         return http
+
+    def _batch_parts(self) -> tuple[Any, Any]:
+        """Return facilitator and server scheme: x402's own where its own contract stands, which knows no P-256 keys."""
+        from x402.mechanisms.evm.batch_settlement.facilitator.scheme import (  # noqa: PLC0415
+            BatchSettlementEvmFacilitator,
+        )
+        from x402.mechanisms.evm.batch_settlement.server.scheme import BatchSettlementEvmScheme  # noqa: PLC0415
+
+        from pyiot_evm.gateway.x402_checks import Facilitator, ServerScheme  # noqa: PLC0415
+
+        if is_ours(self.machine.chain, X402_CHANNELS):
+            return Facilitator, ServerScheme
+        return BatchSettlementEvmFacilitator, BatchSettlementEvmScheme
 
     def _route(self) -> Any:
         from x402.http.types import PaymentOption, RouteConfig  # noqa: PLC0415 - the extra `gateway`

@@ -21,10 +21,12 @@ from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError
 from pyiot_evm.payment.http_book import HttpBook, Purchase, http_salt, identifier_of
 from pyiot_evm.payment.http_lanes import Lanes
 from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, nonsense
+from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
+    from pyiot_evm.device import Signer
     from pyiot_evm.payment.facade import Payments
 
 __all__ = ["SCHEMES", "Bought", "HttpPayer", "Quote"]
@@ -77,19 +79,32 @@ class HttpPayer:
         payments: Whose account, books, budget and policy.
         scheme: ``exact``, ``batch-settlement``, or ``None`` for channels where the server takes them.
         timeout: Seconds for one request.
+        voucher_signer: The key that signs vouchers, on P-256 perhaps; the account's when left out. With it, all is
+            paid through channels; the account signs what is paid into them.
 
     Raises:
-        InputError: There is no such scheme.
+        InputError: There is no such scheme, or it has no vouchers for the key to sign, or the chain's channels take
+            no vouchers of such a key.
     """
 
-    def __init__(self, payments: Payments, *, scheme: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        payments: Payments,
+        *,
+        scheme: str | None = None,
+        timeout: float = 60.0,
+        voucher_signer: Signer | None = None,
+    ) -> None:
         if scheme not in {None, *SCHEMES}:
             raise InputError(f"there is no scheme {scheme!r}", hint=f"schemes are {' and '.join(SCHEMES)}")
+        if voucher_signer is not None:
+            _check_voucher_signer(payments, voucher_signer, scheme)
+            scheme = BATCH
         self._payments = payments
         self._scheme = scheme
         self._timeout = timeout
         self._book = HttpBook(payments.store, payments.payer.book, payments.budgets)
-        self._wallet = HttpWallet(payments, self._book)
+        self._wallet = HttpWallet(payments, self._book, voucher_signer=voucher_signer)
         self._local = threading.local()
         self._lanes = Lanes(payments.chain.path, payments.address, payments.paying.channels)
 
@@ -173,11 +188,13 @@ class HttpPayer:
         if not purchase.header:
             self._book.undo(purchase)
             return None
-        salt: bytes = http_salt(purchase.lane, 0)
+        salt, authorizer = http_salt(purchase.lane, 0), None
         if purchase.channel:
-            salt = self._payments.payer.book.channel(ChannelId(purchase.channel)).config.salt
+            config = self._payments.payer.book.channel(ChannelId(purchase.channel)).config
+            salt, authorizer = config.salt, config.payer_authorizer
         response = self._send_payment(purchase)
-        self._note(self._wallet.client(purchase.paid, salt), purchase, _payload_of(purchase.header), response)
+        client = self._wallet.client(purchase.paid, salt, authorizer=authorizer)
+        self._note(client, purchase, _payload_of(purchase.header), response)
         if response.status_code == _PAYMENT_REQUIRED:
             self._book.finish(purchase)
             return None
@@ -297,6 +314,18 @@ class HttpPayer:
             if len(body) > _MAX_BODY or time.monotonic() > end:
                 raise TransportError(f"{url} sends more than {_MAX_BODY >> 20} MiB, or more slowly than can be waited")
         response._content = body  # noqa: SLF001 - what `content` returns once it was read
+
+
+def _check_voucher_signer(payments: Payments, signer: Signer, scheme: str | None) -> None:
+    """See that a key's vouchers can be used.
+
+    Raises:
+        InputError: They cannot.
+    """
+    if scheme not in {None, BATCH}:
+        raise InputError(f"scheme {scheme} has no vouchers for a key of their own to sign", hint=f"use {BATCH}")
+    if signer.curve != "secp256k1" and not is_ours(payments.chain, payments.payer.contract.address):
+        raise InputError(f"the channels at {payments.payer.contract.address} take no vouchers of a P-256 key")
 
 
 def _bought(response: Any, paid: int) -> Bought:

@@ -14,10 +14,11 @@ from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError
 from pyiot_evm.payment.http_book import http_salt
 from pyiot_evm.payment.tokens import money_text
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, config_of
-from pyiot_evm.payment.x402_signer import ReadingSigner
+from pyiot_evm.payment.x402_signer import ReadingSigner, VoucherSigner
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
+    from pyiot_evm.device import Signer
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.http_book import HttpBook
 
@@ -42,11 +43,13 @@ class HttpWallet:
     Args:
         payments: Whose key, chain and policy.
         book: Where its channels and payments are written down.
+        voucher_signer: The key that signs vouchers, the account's when left out.
     """
 
-    def __init__(self, payments: Payments, book: HttpBook) -> None:
+    def __init__(self, payments: Payments, book: HttpBook, *, voucher_signer: Signer | None = None) -> None:
         self._payments = payments
         self._book = book
+        self._voucher_signer = VoucherSigner(voucher_signer or payments.signer)
 
     def ceiling(self, wanted: Any, salt: bytes) -> tuple[str, int]:
         """Return a channel's id and its ceiling with this payment, and see that the books know the channel."""
@@ -103,8 +106,11 @@ class HttpWallet:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"the server's terms are no channel's: {error}") from error
 
-    def client(self, most: int, salt: bytes) -> Any:
-        """Return x402's client, which pays ``most`` at most and through the channel with this salt."""
+    def client(self, most: int, salt: bytes, *, authorizer: Address | None = None) -> Any:
+        """Return x402's client, which pays ``most`` at most and through the channel with this salt.
+
+        With an ``authorizer`` it only learns from answers about that key's channel: it was paid through before.
+        """
         from x402 import x402ClientSync  # noqa: PLC0415 - the extra `gateway`
         from x402.http.x402_http_client import x402HTTPClientSync  # noqa: PLC0415
         from x402.mechanisms.evm.exact import ExactEvmScheme  # noqa: PLC0415
@@ -113,16 +119,17 @@ class HttpWallet:
         client = x402ClientSync()
         asset: Any = {"network": network, "asset": str(chain.token), "max_amount_per_payment": str(most)}
         client.set_spend_controls({"allowed_assets": [asset]})
-        client.register(network, self._batch(salt))
+        client.register(network, self._batch(salt, authorizer))
         client.register(network, ExactEvmScheme(self._signer()))
         return x402HTTPClientSync(client)
 
-    def _batch(self, salt: bytes) -> Any:
+    def _batch(self, salt: bytes, authorizer: Address | None = None) -> Any:
         from x402.mechanisms.evm.batch_settlement.client import (  # noqa: PLC0415 - the extra `gateway`
             BatchSettlementDepositPolicy,
-            BatchSettlementEvmScheme,
             BatchSettlementEvmSchemeOptions,
         )
+
+        from pyiot_evm.payment.http_recovery import RecoveringScheme  # noqa: PLC0415
 
         storage: Any = self._book
         factor = max(self._payments.paying.deposit_factor, _LEAST_FACTOR)
@@ -131,8 +138,10 @@ class HttpWallet:
             storage=storage,
             salt="0x" + salt.hex(),
             deposit_strategy=self._deposit,
+            payer_authorizer=str(authorizer or self._voucher_signer.address),
+            voucher_signer=self._voucher_signer if authorizer is None else None,
         )
-        return BatchSettlementEvmScheme(self._signer(), options)
+        return RecoveringScheme(self._payments.payer.domain, self._signer(), options)
 
     def _signer(self) -> Any:
         return ReadingSigner(self._payments.chain, self._payments.signer, self._payments.address)

@@ -29,7 +29,7 @@ from pyiot_evm.payment.payee_book import ChannelRefusedError
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.records import Claim, PayeeChannel
 from pyiot_evm.payment.stream_claims import LockedClaims
-from pyiot_evm.payment.vouchers import ChannelDomain
+from pyiot_evm.payment.vouchers import ChannelDomain, is_p256_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,6 +106,10 @@ class Payee:
                 f"the voucher is for {voucher.domain.contract} on chain {voucher.domain.chain_id}"
             )
         self.book.check_terms(voucher)  # before the node is asked anything for a stranger
+        if is_p256_field(voucher.signature) and not self._is_ours:
+            raise ChannelRefusedError(
+                f"{self.contract.address} takes no vouchers of P-256 keys: they are worth nothing"
+            )
         self.look_at(PayeeChannel(voucher.channel_id, self.domain, voucher.config), voucher.ceiling)
 
     def look_at(self, channel: PayeeChannel, ceiling: int) -> None:

@@ -41,6 +41,8 @@ __all__ = [
     "SignedVoucher",
     "authorizer_of",
     "channel_config",
+    "is_p256_field",
+    "is_signed_by_authorizer",
     "is_signed_by_payer",
     "sign_voucher",
     "signature_field",
@@ -292,15 +294,26 @@ def sign_voucher(
     return SignedVoucher(domain, config, ceiling, signature_field(signer, blank.digest), lock)
 
 
-def is_signed_by_payer(config: ChannelConfig, digest: bytes, signature: bytes) -> bool:
-    """Whether the payer's side signed a digest, by the contract's rules for keys; nothing malformed raises."""
-    authorizer = config.payer if config.payer_authorizer == ZERO_ADDRESS else config.payer_authorizer
+def is_p256_field(signature: bytes) -> bool:
+    """Whether a ``signature`` field is as long as a P-256 key's."""
+    return len(signature) == _P256_FIELD
+
+
+def is_signed_by_authorizer(authorizer: Address, digest: bytes, signature: bytes) -> bool:
+    """Whether the key that an address stands for signed a digest: an account's, or a P-256 key's by its hash."""
     if len(signature) == _ECDSA_FIELD:
         return verify_signature(authorizer, digest, signature)
-    if len(signature) != _P256_FIELD or config.payer_authorizer == ZERO_ADDRESS:
+    if not is_p256_field(signature) or authorizer == ZERO_ADDRESS:
         return False
     signer = signature[:_SIGNER_LENGTH]
     return keccak256(signer)[:20] == authorizer and verify_signature(signer, digest, signature[_SIGNER_LENGTH:])
+
+
+def is_signed_by_payer(config: ChannelConfig, digest: bytes, signature: bytes) -> bool:
+    """Whether the payer's side signed a digest, by the contract's rules for keys; nothing malformed raises."""
+    if config.payer_authorizer != ZERO_ADDRESS:
+        return is_signed_by_authorizer(config.payer_authorizer, digest, signature)
+    return not is_p256_field(signature) and is_signed_by_authorizer(config.payer, digest, signature)
 
 
 def _amount(text: Any) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pyiot_evm.chain.abi import decode, encode, selector
 from pyiot_evm.chain.calls import Call
 from pyiot_evm.hashing import keccak256
+from pyiot_evm.payment.vouchers import authorizer_of, signature_field
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
     from pyiot_evm.device import Signer
 
-__all__ = ["AuthorizerSigner", "ReadingSigner", "TypedDataSigner", "contract_call", "typed_message_digest"]
+__all__ = [
+    "AuthorizerSigner",
+    "ReadingSigner",
+    "TypedDataSigner",
+    "VoucherSigner",
+    "contract_call",
+    "typed_message_digest",
+]
 
 
 class TypedDataSigner:
@@ -41,6 +49,21 @@ class AuthorizerSigner(TypedDataSigner):
     def sign_typed_data(self, domain: Any, types: Any, primary_type: str, message: dict[str, Any]) -> str:  # type: ignore[override]
         """Return a signature as hex."""
         return "0x" + super().sign_typed_data(domain, types, primary_type, message).hex()
+
+
+class VoucherSigner(TypedDataSigner):
+    """A key that signs vouchers for an account's channels: P-256 too, by its address and its 148 bytes.
+
+    Args:
+        signer: The key, of either curve.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        super().__init__(signer, authorizer_of(signer))
+
+    def sign_typed_data(self, domain: Any, types: Any, primary_type: str, message: dict[str, Any]) -> bytes:
+        """Return a signature as the contract's ``signature`` field."""
+        return signature_field(self._signer, typed_message_digest(domain, types, primary_type, message))
 
 
 class ReadingSigner(TypedDataSigner):
