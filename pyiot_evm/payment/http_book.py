@@ -7,12 +7,12 @@ others, each in a lane: one request at a time uses a lane, as x402 wants it, and
 
 from __future__ import annotations
 
+import hmac
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.exceptions import BudgetError, InputError
-from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address, Bytes32
 
@@ -26,6 +26,7 @@ __all__ = ["HttpBook", "Purchase", "http_salt", "identifier_of", "is_http_salt"]
 _SALT: Final = b"pyiot http channel"
 _LANE_BYTES: Final = 2
 _NAMED: Final = "key_"
+_IDENTIFIER: Final = b"pyiot http payment 1 "
 
 
 def http_salt(lane: int, generation: int) -> Bytes32:
@@ -71,9 +72,16 @@ class Purchase:
         return self.identifier.startswith(_NAMED)
 
 
-def identifier_of(key: str) -> str:
-    """Return the payment identifier of a payment that has a key."""
-    return _NAMED + keccak256(key.encode()).hex()
+def identifier_of(key: str, secret: bytes) -> str:
+    """Return the payment identifier of a payment that has a key.
+
+    A gateway gives a paid answer to whoever shows its identifier, so nobody may guess it from a key like ``order 1``.
+
+    Args:
+        key: The key.
+        secret: The payer's account key; the same key is the same payment for ever.
+    """
+    return _NAMED + hmac.digest(secret, _IDENTIFIER + key.encode(), "sha256").hex()
 
 
 class HttpBook:

@@ -124,7 +124,8 @@ class HttpPayer:
         """
         if not url.startswith(("http://", "https://")):
             raise InputError(f"not an address of a server: {url!r}")
-        identifier = "pay_" + secrets.token_hex(16) if key is None else identifier_of(key)
+        secret = self._payments.signer.secret
+        identifier = "pay_" + secrets.token_hex(16) if key is None else identifier_of(key, secret)
         if (known := self._known(url, identifier, is_named=key is not None)) is not None:
             return known
         response = self._send(url)

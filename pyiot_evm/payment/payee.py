@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from pyiot_evm.chain import Account, Call, Chain
     from pyiot_evm.payment.payee_book import PayeeBook
+    from pyiot_evm.payment.stream_sales import Sale
     from pyiot_evm.payment.vouchers import SignedVoucher
     from pyiot_evm.types import Address, TransactionHash
 
@@ -138,7 +139,7 @@ class Payee:
         claims = list[Claim]()
         for start in range(0, len(wanted), _BATCH):
             claims += self._claim_batch(wanted[start : start + _BATCH])
-        return claims + [self.locks.claim(sale) for sale in locked]
+        return claims + [claim for sale in locked for claim in self._claim_locked(sale)]
 
     def settle(self, token: Address) -> TransactionHash | None:
         """Have everything that was claimed paid out; ``None`` where there is nothing."""
@@ -248,6 +249,15 @@ class Payee:
                 return []
             half = len(channels) // 2
             return self._claim_batch(channels[:half]) + self._claim_batch(channels[half:])
+
+    def _claim_locked(self, sale: Sale) -> list[Claim]:
+        """Claim by a key; where that is refused, what was paid before, and it keeps no other channel waiting."""
+        try:
+            return [self.locks.claim(sale)]
+        except ContractError as error:
+            _log.warning("channel %s cannot be claimed by its key: %s", sale.voucher.channel_id, error)
+        known = self.book.channel(sale.voucher.channel_id)
+        return [] if known is None or not self._claimable(known) else self._claim_batch([known])
 
     def _claim(self, channels: Sequence[PayeeChannel]) -> Claim:
         rows = [c.voucher.claim(min(c.charged, c.ceiling, c.balance)) for c in channels]

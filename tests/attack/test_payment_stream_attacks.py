@@ -147,6 +147,25 @@ def test_tend__when_a_payer_vanished_with_a_key__claims_by_it_within_a_day(shop,
     assert client.known().claimed == PRICE
 
 
+def test_claim__when_one_channel_cannot_be_claimed_by_its_key__claims_the_others_and_what_it_paid_before(
+    shop, devnet, monkeypatch
+):
+    """One refused claim ended the watchtower's round, again and again: every other channel waited behind it."""
+    clients = [Client(shop, new_machine(devnet, "buyer")) for _ in range(2)]
+    for client in clients:
+        with client.talk() as (talk, first):
+            talk.ask(client.pay(first))
+            second = talk.next()
+            talk.send(client.paid(PRICE))
+            talk.ask(client.pay(second))
+    broken, good = clients
+    with shop.payments.store.write() as database:
+        database.execute("UPDATE stream_sales SET preimage = ? WHERE channel_id = ?", (b"x" * 32, broken.id.hex()))
+    monkeypatch.setattr(stream_claims, "GRACE", 0)
+    assert sum(claim.amount for claim in shop.payments.payee.claim([c.known() for c in clients])) == 3 * PRICE
+    assert [client.known().claimed for client in (broken, good)] == [PRICE, 2 * PRICE]
+
+
 def test_collect__when_a_stream_delivered_more_than_the_voucher_says__refuses_and_changes_nothing(shop, buyer):
     client = Client(shop, buyer)
     with client.talk() as (talk, first):

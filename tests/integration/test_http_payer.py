@@ -17,6 +17,7 @@ from eth_account import Account
 
 from pyiot_evm import Devnet, Machine, connect
 from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError, TransportError
+from pyiot_evm.hashing import keccak256
 from pyiot_evm.home import LIGHT, Home
 from pyiot_evm.payment.budgets import Budget
 from pyiot_evm.payment.facade import Payments
@@ -26,7 +27,17 @@ from pyiot_evm.payment.store import PaymentStore
 from pyiot_evm.types import Address
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gateway_kit import LATEST, GatewayProcess, dollars, journal_of, session_for, until
+from gateway_kit import (
+    LATEST,
+    GatewayProcess,
+    client_for,
+    dollars,
+    headers_of,
+    journal_of,
+    session_for,
+    terms_of,
+    until,
+)
 
 CLIENT = Path(__file__).with_name("x402_python_client.py")
 PASSPHRASE = "a passphrase of the tests"
@@ -127,6 +138,16 @@ def test_get__when_the_same_key_comes_again__pays_once_and_has_the_same_answer(c
     assert charged(chain, buyer.address) == [2 * LATEST]
     with pytest.raises(InputError, match="the key names a payment for"):
         payer.get(gateway.url + "/v1/devices", most=LATEST, key="noon")
+
+
+def test_get__when_a_stranger_guesses_the_key_of_a_payment__it_gets_no_answer(chain, gateway, buyer):
+    """The identifier was the key's hash: whoever guessed "noon" was given what somebody else had paid for."""
+    assert HttpPayer(buyer.payments, scheme="exact").get(gateway.latest, most=LATEST, key="noon").status == 200
+    guess = "key_" + keccak256(b"noon").hex()
+    stranger = Account.from_key(secrets.token_bytes(32))
+    payload = client_for(chain, stranger, "exact").create_payment_payload(terms_of(gateway.latest))
+    payload.payload["authorization"]["from"] = str(buyer.address)
+    assert requests.get(gateway.latest, headers=headers_of(payload, guess), timeout=30).status_code == 402
 
 
 def test_get__when_the_account_is_poor__deposits_what_it_has_and_says_when_that_is_too_little(chain, gateway):
