@@ -155,9 +155,10 @@ class CatalogStore:
         self._database.row_factory = sqlite3.Row
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")  # it can always be made again
-        if self._database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            self._database.executescript(_DROP)
-        self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
+        with self.write() as database:  # one process makes the tables, and drops nothing that another has just made
+            if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+                for statement in f"{_DROP}{_SCHEMA} PRAGMA user_version = {_VERSION};".split(";"):
+                    database.execute(statement)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -34,7 +34,6 @@ def main() -> int:
     options = _options()
     gas_price = int(options.gas_price * 10**9)
     problem, ledgers = "", list[Ledger]()
-    logging.getLogger("pyiot_evm").setLevel(logging.ERROR)  # what is told here is told by the steps
     for act in (act for act in acts(options) if not options.act or act.number in options.act):
         ledgers.append(Ledger(act, gas_price=gas_price))
         problem = _tell(ledgers[-1])
@@ -98,6 +97,7 @@ def _count(text: str) -> int:
 
 if __name__ == "__main__":
     started = time.monotonic()
+    logging.getLogger("pyiot_evm").setLevel(logging.ERROR)  # what is told here is told by the steps
     try:
         code = main()
     except KeyboardInterrupt:

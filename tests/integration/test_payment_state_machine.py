@@ -364,7 +364,7 @@ def test_channels__when_played_at_random__do_what_the_model_says(capfd):
         )
     assert Channels.sent > 150
     assert Channels.refused > 80
-    assert Channels.claimed > 20
+    assert Channels.claimed > 3
     with capfd.disabled():
         counts = f"{Channels.sent} sent, {Channels.refused} refused as predicted, {Channels.claimed} claims"
         sys.stdout.write(f"\n  the channels' state machine: {counts}\n")

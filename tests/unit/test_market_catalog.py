@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -170,3 +172,19 @@ def test_checkpoints__when_there_are_many__keeps_the_newest(store: CatalogStore)
 )
 def test_clean_text__when_a_stranger_wrote_it__is_safe_to_print(text: str, cleaned: str) -> None:
     assert clean_text(text) == cleaned
+
+
+def test_store__when_several_open_a_new_file_at_once__has_its_tables_for_all(tmp_path: Path) -> None:
+    """Each opener of a file without a version used to drop the tables first. One of them dropped what another had just
+    made, and was about to read."""
+
+    def open_and_read(number: int) -> list[tuple[int, str]]:
+        ready.wait()
+        with CatalogStore(tmp_path / f"catalog{number}.sqlite") as opened:
+            return opened.checkpoints()
+
+    openers = 8
+    for number in range(25):
+        ready = threading.Barrier(openers)
+        with ThreadPoolExecutor(openers) as pool:
+            assert list(pool.map(open_and_read, [number] * openers)) == [[]] * openers
