@@ -13,21 +13,24 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.chain.deployment import X402_CHANNELS
-from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError
+from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError, VerificationError
 from pyiot_evm.payment.http_book import HttpBook, Purchase, http_salt, identifier_of
 from pyiot_evm.payment.http_lanes import Lanes
+from pyiot_evm.payment.http_readings import SoldDevice
 from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, nonsense
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
-    from pyiot_evm.device import Signer
+    from pyiot_evm.device import Reading, Signer
     from pyiot_evm.payment.facade import Payments
+    from pyiot_evm.types import DeviceId
 
 __all__ = ["SCHEMES", "Bought", "HttpPayer", "Quote"]
 
@@ -47,12 +50,28 @@ class Bought:
 
     Attributes:
         paid: Base units that were promised for it; 0 where it was free.
+        url: What was asked for.
     """
 
     status: int
     body: bytes
     content_type: str
     paid: int
+    url: str = ""
+
+    def readings(self, device: SoldDevice, *, before: Reading | None = None) -> list[Reading]:
+        """Return the readings that came from a gateway, each checked: its signature, its number, its link.
+
+        Args:
+            device: Whose they must be; see :meth:`HttpPayer.device`.
+            before: The reading that the first one must follow, where it is known.
+
+        Raises:
+            VerificationError: They are not the device's readings that were bought.
+        """
+        if self.status != HTTPStatus.OK:
+            raise VerificationError(f"the server answered {self.status}: that holds no readings")
+        return device.readings(self.url, self.body, before=before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +149,7 @@ class HttpPayer:
             return known
         response = self._send(url)
         if response.status_code != _PAYMENT_REQUIRED:
-            return _bought(response, 0)
+            return _bought(response, 0, url)
         terms = self._wallet.terms(response, self._schemes, most=most)
         payee = Address(terms.accepts[0].pay_to)
         with self._lanes.take(payee) as lane:
@@ -156,6 +175,23 @@ class HttpPayer:
         self._payments.budgets.check(self._payments.address, self._payments.chain.token, payee, amount)
         return Quote(response.status_code, amount, wanted.scheme, payee)
 
+    def device(self, gateway: str, device: DeviceId | None = None) -> SoldDevice:
+        """Return a device whose readings a gateway sells, with its signers as the chain's registry has them.
+
+        Args:
+            gateway: The gateway's address.
+            device: Which one; its first when left out.
+
+        Raises:
+            InputError: The gateway sells no such device's readings, or it is not registered and not of the stated key.
+            TransportError: The gateway does not answer, or makes no sense.
+        """
+        url = gateway.rstrip("/")
+        response = self._send(f"{url}/v1/devices")
+        if response.status_code != HTTPStatus.OK:
+            raise TransportError(f"{url}/v1/devices answers {response.status_code}")
+        return SoldDevice.described(self._payments.chain, url, response.content, device)
+
     # What was interrupted
 
     def _known(self, url: str, identifier: str, *, is_named: bool) -> Bought | None:
@@ -167,7 +203,7 @@ class HttpPayer:
             found, waiting = self._book.take_answer(url), self._book.unanswered(url=url)
         if found is not None and found[1] is not None:
             purchase, answer = found[0], found[1]
-            return Bought(answer["status"], bytes.fromhex(answer["body"]), answer["type"], purchase.paid)
+            return Bought(answer["status"], bytes.fromhex(answer["body"]), answer["type"], purchase.paid, purchase.url)
         for purchase in waiting:
             with self._lanes.hold(purchase.payee, purchase.lane) as is_held:
                 if is_held and self._book.is_unanswered(purchase):
@@ -203,7 +239,7 @@ class HttpPayer:
 
     def _answered(self, purchase: Purchase, response: Any, paid: int, *, keep: bool = False) -> Bought:
         """Note that a payment was answered; the answer is kept where somebody will ask for it."""
-        bought = _bought(response, paid)
+        bought = _bought(response, paid, purchase.url)
         if keep or purchase.is_named:
             self._book.keep_answer(purchase, bought.body, bought.content_type, bought.status)
         else:
@@ -329,8 +365,8 @@ def _check_voucher_signer(payments: Payments, signer: Signer, scheme: str | None
         raise InputError(f"the channels at {payments.payer.contract.address} take no vouchers of a P-256 key")
 
 
-def _bought(response: Any, paid: int) -> Bought:
-    return Bought(response.status_code, response.content, response.headers.get("content-type", ""), paid)
+def _bought(response: Any, paid: int, url: str) -> Bought:
+    return Bought(response.status_code, response.content, response.headers.get("content-type", ""), paid, url)
 
 
 def _payload_of(header: str) -> Any:

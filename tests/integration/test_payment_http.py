@@ -12,6 +12,7 @@ from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.http_client import HttpPayer
 from pyiot_evm.payment.payer import PayerPolicy
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY
+from pyiot_evm.types import DeviceId
 
 SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
 PRICE = 1_000
@@ -89,6 +90,18 @@ def test_get__when_it_costs_more_than_allowed__says_so_and_signs_nothing(buyer, 
         HttpPayer(buyer.payments).get(url, most=PRICE - 1)
     assert buyer.payments.channels()[0] == []
     assert buyer.payments.spending().in_period == 0
+
+
+def test_readings__when_they_were_bought__are_checked_against_the_registry(seller, buyer, url):
+    gateway = url.partition("/v1/")[0]
+    payer = HttpPayer(buyer.payments)
+    device = payer.device(gateway)
+    (reading,) = payer.get(url, most=PRICE).readings(device)
+    assert (device.device, [str(value) for value in device.values(reading).values()]) == (seller.device, ["21.50"])
+    (again,) = payer.get(device.rows(0, 0), most=PRICE, key="noon").readings(device)
+    assert [again] == payer.get(device.rows(0, 0), most=PRICE, key="noon").readings(device) == [reading]
+    with pytest.raises(InputError, match="sells no readings of 0x1111"):
+        payer.device(gateway, DeviceId(b"\x11" * 32))
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://", "http://[::1/"])
