@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,17 @@ def wallet(devnet):
     return "0x" + secret.hex(), address
 
 
-def buy(chain, url, key, scheme, count):
+def start(chain, url, key, scheme, count):
     command = ["node", str(SCRIPT), url, chain.url, str(chain.token), scheme, str(count)]
-    done = subprocess.run(
-        command, env=os.environ | {"X402_KEY": key}, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | {"X402_KEY": key}, **pipes)
+
+
+def buy(chain, url, key, scheme, count):
+    process = start(chain, url, key, scheme, count)
+    printed, problem = process.communicate(timeout=120)
+    assert process.returncode == 0, problem
+    return json.loads(printed)
 
 
 def serve(seller):
@@ -88,3 +93,42 @@ def test_fetch__when_client_and_gateway_are_both_new_processes__goes_on_with_the
             assert channel.charged == 4 * LATEST * round_number
         finally:
             gateway.close()
+
+
+def test_fetch__when_the_client_is_killed_on_the_way__goes_on_and_pays_for_each_answer_once(devnet, seller, wallet):
+    key, _ = wallet
+    before = devnet.call(Erc20(devnet.token).balance_of(seller.address))
+    gateway, url = serve(seller)
+    try:
+        process = start(devnet, url, key, "batch-settlement", 10_000)
+        wait_for(lambda: charged_by(gateway) >= 5 * LATEST)
+        process.kill()
+        process.communicate(timeout=60)
+        killed_at = at_rest(gateway)
+        assert [answer["status"] for answer in buy(devnet, url, key, "batch-settlement", 4)] == [200] * 4
+        assert charged_by(gateway) == killed_at + 4 * LATEST
+        assert [claim.amount for claim in gateway.payments.claim()] == [killed_at + 4 * LATEST]
+        gateway.payments.settle()
+    finally:
+        gateway.close()
+    assert devnet.call(Erc20(devnet.token).balance_of(seller.address)) == before + killed_at + 4 * LATEST
+
+
+def charged_by(gateway):
+    """Return what the one channel was charged, 0 while there is none."""
+    return sum(channel.charged for channel in gateway.payments.payee.book.channels())
+
+
+def at_rest(gateway):
+    """Return the charge once the request that was under way when the client died has been answered."""
+    seen = -1
+    while seen != (seen := charged_by(gateway)):
+        time.sleep(0.5)
+    return seen
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
