@@ -45,7 +45,8 @@ class BookStorage:
         def change(known: PayeeChannel | None) -> PayeeChannel | None:
             if known is None or (known.ceiling >= ceiling and known.charged >= ceiling):
                 return None
-            return replace(known, charged=ceiling, ceiling=ceiling, signature=signature, note="")
+            taken = replace(known, charged=max(known.charged, ceiling), note="")
+            return taken if known.ceiling > ceiling else replace(taken, ceiling=ceiling, signature=signature)
 
         self._book.update(ChannelId(voucher["channelId"]), change)
 
@@ -121,9 +122,11 @@ class BookStorage:
 
 
 def _merged(known: PayeeChannel | None, made: PayeeChannel) -> PayeeChannel:
-    """Keep what the watchtower saw while x402's code was at work on what it had read before."""
+    """Keep what the watchtower saw while x402's code was at work on what it had read before, and the best voucher."""
     if known is None:
         return made
+    if known.ceiling > made.ceiling:  # the payer's highest word is what is claimed by
+        made = replace(made, ceiling=known.ceiling, signature=known.signature)
     return replace(
         made,
         claimed=max(known.claimed, made.claimed),

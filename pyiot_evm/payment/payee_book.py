@@ -132,6 +132,7 @@ class PayeeBook:
             known = self.channel(voucher.channel_id)
             if known is None or now - known.synced_at > self.policy.fresh_for:
                 raise ChannelRefusedError(f"channel {voucher.channel_id} was not looked at lately", retryable=True)
+            self.check_free(known, now=now)
             self._check_state(known, voucher, price)
             taken = replace(known, charged=known.charged + price)
             if voucher.ceiling > known.ceiling:
@@ -156,6 +157,17 @@ class PayeeBook:
             raise ChannelRefusedError(f"the channel's withdraw delay is {config.withdraw_delay} s, wanted are {least}")
         if voucher.lock or not voucher.is_signed():
             raise VoucherRefusedError("the payer's side did not sign this voucher")
+
+    @staticmethod
+    def check_free(known: PayeeChannel, *, now: int) -> None:
+        """See that no request over HTTP has this channel: x402 adds its charge later, to whatever is charged by then.
+
+        Raises:
+            ChannelRefusedError: One has; ``retryable``.
+        """
+        pending = json.loads(known.note).get("pending") if known.note else None
+        if pending and int(pending["expiresAt"]) > now * 1000:
+            raise ChannelRefusedError(f"a request over HTTP is using channel {known.channel_id}", retryable=True)
 
     def _check_state(self, known: PayeeChannel, voucher: SignedVoucher, price: int) -> None:
         last = known.voucher if known.signature else None

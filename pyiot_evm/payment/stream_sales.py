@@ -149,6 +149,7 @@ class StreamSales:
             last = self.last(known)
             if last is not None and last.offer == offer and known.charged == offer.ceiling:
                 return known, last  # sold before: delivered again, charged once
+            self.book.check_free(known, now=now)
             self._check(known, voucher, offer)
             taken = replace(known, charged=offer.ceiling)
             if not voucher.lock:

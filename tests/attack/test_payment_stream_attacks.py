@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,10 +17,12 @@ from pyiot_evm.device import LocalSigner
 from pyiot_evm.exceptions import BudgetError, InputError, VerificationError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.gateway.signer import Faults
+from pyiot_evm.gateway.storage import BookStorage
 from pyiot_evm.machine import Machine
 from pyiot_evm.payment import stream_claims
 from pyiot_evm.payment.budgets import Budget
-from pyiot_evm.payment.payee_book import VoucherRefusedError
+from pyiot_evm.payment.payee_book import ChannelRefusedError, VoucherRefusedError
 from pyiot_evm.payment.stream_errors import StreamFaultError, StreamRefusedError, StreamStalledError
 from pyiot_evm.payment.stream_keys import lock_of, seal_reading, stream_salt
 from pyiot_evm.payment.stream_messages import Message
@@ -164,6 +167,39 @@ def test_claim__when_one_channel_cannot_be_claimed_by_its_key__claims_the_others
     monkeypatch.setattr(stream_claims, "GRACE", 0)
     assert sum(claim.amount for claim in shop.payments.payee.claim([c.known() for c in clients])) == 3 * PRICE
     assert [client.known().claimed for client in (broken, good)] == [PRICE, 2 * PRICE]
+
+
+def test_gateway__when_a_request_over_http_has_the_channel__sells_nothing_through_it_meanwhile(shop, buyer):
+    """A deposit's charge comes on top once it is mined: the same ceiling paid for readings and for that request."""
+    client = Client(shop, buyer, mode="plain")
+    book = client.payee.book
+    with client.talk() as (talk, first):
+        pending = {"pendingId": "0x1", "signedMaxClaimable": str(PRICE), "expiresAt": int(time.time() * 1000) + 60_000}
+        book.update(client.id, lambda known: replace(known, note=json.dumps({"pending": pending})))
+        assert "over HTTP is using channel" in refusal(talk.ask(client.pay(first)))
+    with pytest.raises(ChannelRefusedError, match="over HTTP is using channel"):
+        shop.payments.accept(client.voucher(PRICE), PRICE)
+    assert client.known().charged == 0
+    pending["expiresAt"] = 1
+    book.update(client.id, lambda known: replace(known, note=json.dumps({"pending": pending})))
+    with client.talk() as (talk, first):
+        assert talk.ask(client.pay(first)).kind == "reading"
+
+
+def test_gateway__when_x402_stores_a_lower_voucher__keeps_the_higher_one(shop, buyer):
+    client = Client(shop, buyer)
+    shop.payments.accept(client.voucher(5 * PRICE), PRICE)
+    storage = BookStorage(client.payee.book, client.payee.domain, Faults())
+
+    def lower(channel):
+        made = channel.copy()
+        made.signed_max_claimable, made.signature = str(2 * PRICE), "0x" + client.voucher(2 * PRICE).signature.hex()
+        made.charged_cumulative_amount = str(2 * PRICE)
+        return made
+
+    assert storage.update_channel(str(client.id), lower).status == "updated"
+    known = client.known()
+    assert (known.charged, known.ceiling, known.voucher.is_signed()) == (2 * PRICE, 5 * PRICE, True)
 
 
 def test_collect__when_a_stream_delivered_more_than_the_voucher_says__refuses_and_changes_nothing(shop, buyer):
