@@ -129,7 +129,7 @@ def list_(session: Session, *, name: As) -> None:
 
 @command(nouns, "show", CHAIN, TOKEN, KEYS)
 def show(session: Session, *, channel: ChannelRef, name: As) -> None:
-    """Show a channel as the chain has it now, and its terms.
+    """Show a channel as the chain has it now, its terms and, to its payee, the last voucher.
 
     Example:
         pyiot pay show 0x3fa9c1d2 --as buyer
@@ -142,7 +142,33 @@ def show(session: Session, *, channel: ChannelRef, name: As) -> None:
     row = shared.payee_row(session, known) if known else shared.payer_row(session, payments.sync(wanted))
     config = known.config if known else payments.payer.book.channel(wanted).config
     row |= shared.stream_row(session, payments, wanted)
+    row |= {"voucher": known.voucher.encode()} if known is not None and known.signature else {}
     session.output.show(row | {"terms": config_fields(config)})
+
+
+@command(nouns, "rebuild", CHAIN, TOKEN, KEYS)
+def rebuild(
+    session: Session,
+    *,
+    name: As,
+    vouchers: Annotated[
+        list[Path] | None, typer.Argument(metavar="VOUCHER", help="Payees' last vouchers, a file each.")
+    ] = None,
+) -> None:
+    """Find NAME's channels on the chain and write down what its books lack, after a home was lost.
+
+    What was signed and not claimed only the payee knows: `pyiot pay show` prints its last voucher. Hand those in before
+    you pay through a channel again. A payee gets its own back with the payers' next vouchers.
+
+    Example:
+        pyiot pay rebuild voucher.json --as buyer
+    """
+    from pyiot_evm.payment.vouchers import SignedVoucher  # noqa: PLC0415 - not for `--help`
+
+    last = [SignedVoucher.decode(path.read_text().strip()) for path in vouchers or ()]
+    paying, paid = shared.payments_of(session, name).rebuild(*last)
+    rows = [shared.payer_row(session, c) for c in paying] + [shared.payee_row(session, c) for c in paid]
+    session.output.show_rows("channels", rows, _COLUMNS, f"{name} has no channels")
 
 
 @command(nouns, "get", CHAIN, TOKEN, KEYS)

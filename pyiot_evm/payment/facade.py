@@ -279,14 +279,22 @@ class Payments:
         """Return the channels that this account pays through, and those that it is paid through."""
         return self.payer.book.channels(), self.payee.book.channels()
 
-    def rebuild(self) -> tuple[list[PayerChannel], list[PayeeChannel]]:
+    def rebuild(self, *vouchers: SignedVoucher) -> tuple[list[PayerChannel], list[PayeeChannel]]:
         """Find this account's channels on the chain and write down what the books lack.
 
-        What was signed and not claimed only the counterparty knows: see :meth:`Payer.adopt` before paying through a
-        channel again; as a payee, the payers' next vouchers bring it back.
+        What was signed and not claimed only the counterparty knows. As a payer, hand in every payee's last voucher
+        before paying through a channel again; as a payee, the payers' next vouchers bring it back.
+
+        Args:
+            vouchers: The last vouchers that payees have of this account; see :meth:`Payer.adopt`.
+
+        Raises:
+            VerificationError: This account's side did not sign one of them; those before it are taken over.
         """
         for payer in self.payers:
             payer.rebuild()
         for payee in self.payees:
             payee.rebuild()
+        for voucher in vouchers:
+            next((payer for payer in self.payers if payer.domain == voucher.domain), self.payer).adopt(voucher)
         return self.channels()

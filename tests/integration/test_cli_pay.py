@@ -81,6 +81,35 @@ def test_pay__when_a_channel_is_used_by_hand__moves_exactly_what_was_sent(shell)
     assert "can be taken at" in refused["error"]["message"]
 
 
+def test_rebuild__when_the_books_are_lost__finds_the_channels_and_takes_over_the_last_voucher(shell):
+    for name in ("forgetful", "payee"):
+        shell.json("key", "new", name)
+    first = shell.json("pay", "send", "payee", "0.001", "--as", "forgetful", "--out", "first.json")
+    shell.json("pay", "claim", "first.json", "--as", "payee")
+    last = shell.json("pay", "send", "payee", "0.002", "--as", "forgetful", "--out", "last.json")
+    (books,) = (shell.folder / "home").rglob("payments.sqlite")
+    kept = {path: path.read_bytes() for path in books.parent.glob("payments.sqlite*")}
+    for path in kept:
+        path.unlink()
+    try:
+        (found,) = shell.json("pay", "rebuild", "--as", "forgetful")["channels"]
+        assert (found["id"], found["balance"], found["promised"]) == (first["channel"], "0.01 DUSD", "0.001 DUSD")
+        assert [row["claimed"] for row in shell.json("pay", "rebuild", "--as", "payee")["channels"]] == ["0.001 DUSD"]
+        refused = shell.json("pay", "rebuild", "last.json", "--as", "payee", code=1)["error"]
+        assert "did not sign this voucher" in refused["message"]
+        (found,) = shell.json("pay", "rebuild", "last.json", "first.json", "--as", "forgetful")["channels"]
+        assert found["promised"] == "0.003 DUSD"
+        sent = shell.json("pay", "send", "payee", "0.001", "--as", "forgetful", "--out", "next.json")
+        assert sent["total"] == "0.004 DUSD"
+        assert shell.json("pay", "claim", "next.json", "--as", "payee")["claimed"] == "0.003 DUSD"
+        assert shell.json("pay", "show", found["id"], "--as", "payee")["voucher"] == sent["voucher"] != last["voucher"]
+    finally:
+        for path in books.parent.glob("payments.sqlite*"):
+            path.unlink()
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
 def test_pay__when_it_is_asked_for_what_makes_no_sense__says_so_and_sends_nothing(shell):
     shell.json("key", "new", "careless")
     for words, said in (
