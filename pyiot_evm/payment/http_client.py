@@ -233,7 +233,7 @@ class HttpPayer:
         client = self._wallet.client(purchase.paid, salt, authorizer=authorizer)
         self._note(client, purchase, _payload_of(purchase.header), response)
         if response.status_code == _PAYMENT_REQUIRED:
-            self._book.finish(purchase)
+            self._refused(purchase, response)
             return None
         return self._answered(purchase, response, purchase.paid, keep=keep)
 
@@ -260,10 +260,23 @@ class HttpPayer:
             is_recovered = self._note(client, purchase, payload, response)
             if response.status_code != _PAYMENT_REQUIRED:
                 return self._answered(purchase, response, spent)
-            self._book.finish(purchase)
+            self._refused(purchase, response)
             if not is_recovered:
                 break
         raise TransportError(f"the server refused the payment: {_reason(response)}", retryable=False)
+
+    def _refused(self, purchase: Purchase, response: Any) -> None:
+        """Forget a payment that a server refused; not a transfer with a key that the server can still take.
+
+        A voucher for the same sum costs nothing more; a second transfer would be a second payment under one key.
+        """
+        if purchase.is_named and not purchase.channel and not self._wallet.is_void(_payload_of(purchase.header)):
+            raise TransportError(
+                f"the server refused the payment: {_reason(response)}",
+                hint="it could still take it, so the same key sends the same payment again, and no other one",
+                retryable=False,
+            )
+        self._book.finish(purchase)
 
     def _note(self, client: Any, purchase: Purchase, payload: Any, response: Any) -> bool:
         """Let x402's client learn from an answer; tell whether it is to pay on from what the server shows."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError
 from pyiot_evm.payment.http_book import http_salt
-from pyiot_evm.payment.tokens import money_text
+from pyiot_evm.payment.tokens import is_authorization_used, money_text
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, config_of
 from pyiot_evm.payment.x402_signer import ReadingSigner, VoucherSigner
 from pyiot_evm.types import Address
@@ -89,6 +89,13 @@ class HttpWallet:
         least = int(context.minimum_deposit_amount)
         wanted = max(factor * int(context.request_amount), int(context.deposit_amount))
         return max(least, min(wanted, self._held(least)))
+
+    def is_void(self, payment: Any) -> bool:
+        """Whether a transfer's authorization was not used, and cannot be any more."""
+        terms, chain = payment.payload["authorization"], self._payments.chain
+        nonce = bytes.fromhex(terms["nonce"].removeprefix("0x"))
+        is_late = chain.now() >= int(terms["validBefore"])
+        return is_late and not is_authorization_used(chain, chain.token, Address(terms["from"]), nonce)
 
     def open_salt(self, wanted: Any, lane: int) -> bytes:
         """Return the salt of a lane's channel: the first that is not closing."""

@@ -99,6 +99,20 @@ def test_get__when_the_server_never_delivers__one_payment_is_lost_and_counted(te
     assert payer.payments.spending().in_period == 1000
 
 
+def test_get__when_the_server_refuses_a_transfer_that_it_could_take__the_same_key_signs_no_second_one(terms, payer):
+    """Both would be good: "the same key never pays twice" held only for servers that are honest about a refusal."""
+    cheat = Cheat(terms, lambda _: (402, {"payment-required": encoded(terms)}))
+    try:
+        for _ in range(2):
+            with pytest.raises(TransportError, match="the server refused the payment"):
+                HttpPayer(payer.payments, scheme="exact").get(cheat.url, most=1000, key="one")
+    finally:
+        cheat.close()
+    assert len(cheat.payments) == 2
+    assert cheat.payments[0] == cheat.payments[1]
+    assert payer.payments.spending().in_period == 1000
+
+
 def test_get__when_a_corrective_402_has_a_forged_state__nothing_more_is_signed(terms, payer):
     def corrective(cheat):
         forged = json.loads(json.dumps(terms)) | {"error": "batch_settlement_stale_cumulative_amount"}
