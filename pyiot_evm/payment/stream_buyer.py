@@ -118,8 +118,7 @@ class StreamBuyer:
         self._payer = self._payer_at(stated)
         if stated["token"] != wanted.token:
             raise InputError(f"the gateway wants {stated['token']}, paid is in {wanted.token}")
-        if wanted.mode == "locked" and not is_ours(self._payer.chain, self._payer.contract.address):
-            raise InputError("the channels on this chain take no locked vouchers", hint="use the plain mode")
+        self._check_contract()
         self._check = ReadingCheck.by_registry(self._payer.chain, wanted.device, stated["signer"])
         self._check.begin()
         purchase = self._purchase_from(stated)
@@ -242,6 +241,17 @@ class StreamBuyer:
             if (payer.domain.chain_id, payer.domain.contract) == place:
                 return payer
         raise InputError(f"the gateway is paid through {place[1]} on chain {place[0]}, which is not this payer's")
+
+    def _check_contract(self) -> None:
+        """See that the vouchers that are to be signed can be claimed: x402's own contract has not what the suite adds."""
+        locked, contract = self._terms.mode == "locked", self._payer.contract.address
+        if (not locked and self._signer.curve == "secp256k1") or is_ours(self._payer.chain, contract):
+            return
+        if locked:
+            raise InputError("the channels on this chain take no locked vouchers", hint="use the plain mode")
+        raise InputError(
+            f"the channels at {contract} take no vouchers of a P-256 key", hint="let the account's key sign"
+        )
 
     def _purchase_from(self, stated: Message) -> Purchase:
         """Return the stream with a payee: the one that goes on, or a new one."""

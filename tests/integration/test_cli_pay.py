@@ -163,7 +163,7 @@ def test_budget__when_it_is_exceeded__ends_with_2_and_sends_nothing(shell):
 @pytest.mark.parametrize(("scheme", "end"), [("exact", signal.SIGINT), ("batch-settlement", signal.SIGTERM)])
 def test_get__when_a_gateway_serves__buys_readings_inside_the_budget(shell, scheme, end):
     name = f"client-{scheme}"
-    shell.json("key", "new", name)
+    shell.json("key", "new", name, "--curve", "p256")
     shell.json("pay", "budget", "set", "--as", name, "--each-period", "0.0025")
     port = free_port()
     gateway = subprocess.Popen(
@@ -188,6 +188,9 @@ def test_get__when_a_gateway_serves__buys_readings_inside_the_budget(shell, sche
             assert (bought["status"], bought["paid"]) == (200, "0.001 DUSD")
             assert len(json.loads(bought["body"])["readings"]) == 10
         assert shell.json("pay", "get", wanted, *options, code=2)["error"]["code"] == "budget"
+        words = ("pay", "get", wanted.replace("limit=10", "limit=5"), *options, "--device-key")
+        by_device = shell.json(*words, code=2 if scheme == "exact" else 0)
+        assert by_device.get("paid") == (None if scheme == "exact" else "0.0005 DUSD")
         missing = shell.json("pay", "get", f"{url}/nothing", *options, code=1)
         assert (missing["status"], missing["paid"]) == (404, "0.00 DUSD")
         shell.json("pay", "get", wanted, *options, "--out", "no/such/folder.json", code=2)

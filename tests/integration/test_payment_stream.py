@@ -236,10 +236,13 @@ def test_stream__when_x402_s_own_code_stands_there__locks_through_ours_and_pays_
         )
         assert code.count(mark) == 1
         chain.set_code(X402_CHANNELS, code.replace(mark, b"\x63" + bytes(4)))
-        seller, buyer = Machine.create(chain, "seller", curve="p256"), Machine.create(chain, "buyer")
+        seller, buyer = (Machine.create(chain, name, curve="p256") for name in ("seller", "buyer"))
         measure(seller, 3)
         gateway = Gateway(seller, GatewayConfig(price_stream=PRICE))
         with gateway as url:
+            with pytest.raises(InputError, match="take no vouchers of a P-256 key"):
+                numbers(buyer.stream(url, seller.device, max_price=MONEY, mode="plain", device_key=True))
+            assert dollars(buyer) == 1_000_000_000
             for mode in ("locked", "plain"):
                 options = {"max_price": MONEY, "mode": mode, "follow": False}
                 assert numbers(buyer.stream(url, seller.device, **options)) == [0, 1, 2]
