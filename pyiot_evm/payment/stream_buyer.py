@@ -243,7 +243,7 @@ class StreamBuyer:
         raise InputError(f"the gateway is paid through {place[1]} on chain {place[0]}, which is not this payer's")
 
     def _check_contract(self) -> None:
-        """See that the vouchers that are to be signed can be claimed: x402's own contract has not what the suite adds."""
+        """See that vouchers can be claimed: x402's own contract lacks what the suite adds."""
         locked, contract = self._terms.mode == "locked", self._payer.contract.address
         if (not locked and self._signer.curve == "secp256k1") or is_ours(self._payer.chain, contract):
             return
