@@ -14,18 +14,15 @@ Example:
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyiot_evm.exceptions import ConsistencyError
 from pyiot_evm.sending import TransactionRecord
+from pyiot_evm.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
+    import sqlite3
+    from pathlib import Path
 
 __all__ = ["SqliteJournal", "insert", "update"]
 
@@ -40,7 +37,7 @@ CREATE TABLE IF NOT EXISTS cursors (name TEXT PRIMARY KEY, block INTEGER NOT NUL
 """
 
 
-class SqliteJournal:
+class SqliteJournal(SqliteFile):
     """A journal of one network.
 
     Args:
@@ -52,78 +49,45 @@ class SqliteJournal:
     VERSION: ClassVar[int] = 1
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = threading.RLock()
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60)
-        self.path.chmod(0o600)  # before the files beside it are made, which take its mode
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        super().__init__(path)
+        version = self.read("PRAGMA user_version")[0][0]
         if version not in (0, self.VERSION):
             raise ConsistencyError(
                 f"{self.path} is of version {version}, this package reads {self.VERSION}", hint="use a newer package"
             )
-        self._database.executescript(f"{_TABLES}{self.SCHEMA} PRAGMA user_version = {self.VERSION};")
-
-    def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        with self._lock:
-            self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-
-    def _read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
+        self._migrate(f"{_TABLES}{self.SCHEMA} PRAGMA user_version = {self.VERSION};")
 
     # Transactions, failures, cursors
 
     def add_transaction(self, subject: str, transaction: TransactionRecord) -> None:
         """Keep a mined transaction with the sale or order that it was for."""
-        with self._write() as database:
+        with self.write() as database:
             values = (subject, transaction.purpose, transaction.hash, transaction.gas)
             database.execute("INSERT OR IGNORE INTO transactions VALUES (?, ?, ?, ?)", values)
 
     def transactions(self, subject: str) -> tuple[TransactionRecord, ...]:
         """Return the transactions of a sale or an order, in the order in which they were mined."""
-        found = self._read("SELECT purpose, hash, gas FROM transactions WHERE subject = ? ORDER BY rowid", subject)
+        found = self.read("SELECT purpose, hash, gas FROM transactions WHERE subject = ? ORDER BY rowid", subject)
         return tuple(TransactionRecord(*row) for row in found)
 
     def failures(self, subject: str, purpose: str) -> int:
         """Return how many transactions of a kind failed for a subject: the number of the next try."""
         query = "SELECT COUNT(*) AS count FROM failures WHERE subject = ? AND purpose = ?"
-        return int(self._read(query, subject, purpose)[0]["count"])
+        return int(self.read(query, subject, purpose)[0]["count"])
 
     def add_failure(self, subject: str, purpose: str, number: int) -> None:
         """Note that the transaction of this try did not do what it was for; noting it twice counts once."""
-        with self._write() as database:
+        with self.write() as database:
             database.execute("INSERT OR IGNORE INTO failures VALUES (?, ?, ?)", (subject, purpose, number))
 
     def cursor(self, name: str) -> int | None:
         """Return the last block that a scan has read."""
-        found = self._read("SELECT block FROM cursors WHERE name = ?", name)
+        found = self.read("SELECT block FROM cursors WHERE name = ?", name)
         return int(found[0]["block"]) if found else None
 
     def set_cursor(self, name: str, block: int | None) -> None:
         """Keep the last block that a scan has read; ``None`` makes the next scan start from the beginning."""
-        with self._write() as database:
+        with self.write() as database:
             database.execute("DELETE FROM cursors WHERE name = ?", (name,))
             if block is not None:
                 database.execute("INSERT INTO cursors VALUES (?, ?)", (name, block))

@@ -63,7 +63,7 @@ class RentalJournal(SqliteJournal):
 
     def draw_salt(self, owner: Address) -> int:
         """Return a salt that no offer of this owner had: 256 in a row share one word of the contract's nonces."""
-        with self._write() as database:
+        with self.write() as database:
             return _draw_salt(database, owner)
 
     def open_offer(
@@ -77,7 +77,7 @@ class RentalJournal(SqliteJournal):
             again: Whether to draft another offer when the newest one is signed.
             make: Called with the new offer's number and its salt.
         """
-        with self._write() as database:
+        with self.write() as database:
             found = database.execute(
                 "SELECT * FROM offers WHERE owner = ? AND request = ? ORDER BY number DESC LIMIT 1",
                 (owner.hex(), request.hex()),
@@ -92,52 +92,52 @@ class RentalJournal(SqliteJournal):
 
     def set_offer(self, record: OfferRecord) -> None:
         """Keep an offer as it is now; one that came from a file is added."""
-        with self._write() as database:
+        with self.write() as database:
             insert(database, "offers", _from_offer(record), verb="INSERT OR REPLACE")
 
     def offer(self, terms_id: TermsId, owner: Address) -> OfferRecord | None:
         """Return an owner's offer."""
-        found = self._read("SELECT * FROM offers WHERE terms_id = ? AND owner = ?", terms_id.hex(), owner.hex())
+        found = self.read("SELECT * FROM offers WHERE terms_id = ? AND owner = ?", terms_id.hex(), owner.hex())
         return _offer(found[0]) if found else None
 
     def offers(self, owner: Address) -> list[OfferRecord]:
         """Return every offer of an owner, oldest first."""
-        return [_offer(row) for row in self._read("SELECT * FROM offers WHERE owner = ? ORDER BY rowid", owner.hex())]
+        return [_offer(row) for row in self.read("SELECT * FROM offers WHERE owner = ? ORDER BY rowid", owner.hex())]
 
     def watch_offer(self, offer: RentalOffer) -> None:
         """Keep an offer for its arbiter."""
         values = (offer.id.hex(), offer.terms.arbiter.hex(), offer.terms.owner.hex(), offer.encode())
-        with self._write() as database:
+        with self.write() as database:
             database.execute("INSERT OR IGNORE INTO watched VALUES (?, ?, ?, ?)", values)
 
     def watched_owners(self, arbiter: Address) -> list[Address]:
         """Return whose offers an arbiter keeps."""
-        found = self._read("SELECT DISTINCT owner FROM watched WHERE arbiter = ? ORDER BY owner", arbiter.hex())
+        found = self.read("SELECT DISTINCT owner FROM watched WHERE arbiter = ? ORDER BY owner", arbiter.hex())
         return [Address(row["owner"]) for row in found]
 
     def watched_offers(self, arbiter: Address, owner: Address) -> list[RentalOffer]:
         """Return an owner's offers that an arbiter keeps."""
         query = "SELECT offer FROM watched WHERE arbiter = ? AND owner = ? ORDER BY rowid"
-        return [RentalOffer.decode(row["offer"]) for row in self._read(query, arbiter.hex(), owner.hex())]
+        return [RentalOffer.decode(row["offer"]) for row in self.read(query, arbiter.hex(), owner.hex())]
 
     def watched_offer(self, terms_id: TermsId, arbiter: Address) -> RentalOffer | None:
         """Return an offer that an arbiter keeps."""
         query = "SELECT offer FROM watched WHERE terms_id = ? AND arbiter = ?"
-        found = self._read(query, terms_id.hex(), arbiter.hex())
+        found = self.read(query, terms_id.hex(), arbiter.hex())
         return RentalOffer.decode(found[0]["offer"]) if found else None
 
     # Rentals
 
     def add_rentals(self, rentals: Iterable[RentalRecord]) -> None:
         """Add rentals; those that are known stay as they are."""
-        with self._write() as database:
+        with self.write() as database:
             for rental in rentals:
                 insert(database, "rentals", _from_rental(rental), verb="INSERT OR IGNORE")
 
     def rental(self, rental_id: RentalId, account: Address, role: Role) -> RentalRecord | None:
         """Return a rental as an account in a role sees it."""
         query = "SELECT * FROM rentals WHERE rental_id = ? AND account = ? AND role = ?"
-        found = self._read(query, rental_id.hex(), account.hex(), role)
+        found = self.read(query, rental_id.hex(), account.hex(), role)
         return _rental(found[0]) if found else None
 
     def rentals(
@@ -155,21 +155,21 @@ class RentalJournal(SqliteJournal):
         where = f" AND state NOT IN ({over})" if is_open else ""
         roles = tuple(Role) if role is None else (role,)
         query = f"SELECT * FROM rentals WHERE account = ? AND role IN ({', '.join('?' * len(roles))}){where}"  # noqa: S608
-        return [_rental(row) for row in self._read(f"{query} ORDER BY rowid", account.hex(), *roles)]
+        return [_rental(row) for row in self.read(f"{query} ORDER BY rowid", account.hex(), *roles)]
 
     def set_standing(self, record: RentalRecord, standing: Standing) -> None:
         """Keep what the chain says of a rental."""
-        with self._write() as database:
+        with self.write() as database:
             _change(database, record, _from_standing(standing))
 
     def redraft(self, record: RentalRecord, *, created_at: int) -> None:
         """Take up a payment anew that never reached the chain."""
-        with self._write() as database:
+        with self.write() as database:
             _change(database, record, {"created_at": created_at, "state": State.DRAFTED})
 
     def keep_access_key(self, record: RentalRecord, sealed: bytes) -> None:
         """Keep the encrypted access key of a rental."""
-        with self._write() as database:
+        with self.write() as database:
             _change(database, record, {"access_key": sealed})
 
     def decide(self, record: RentalRecord, decision: str) -> str:
@@ -180,7 +180,7 @@ class RentalJournal(SqliteJournal):
         """
         where = (record.rental_id.hex(), record.account.hex(), record.role)
         condition = "rental_id = ? AND account = ? AND role = ?"
-        with self._write() as database:
+        with self.write() as database:
             database.execute(
                 f"UPDATE rentals SET decision = ? WHERE {condition} AND decision IS NULL",  # noqa: S608
                 (decision, *where),
@@ -193,12 +193,12 @@ class RentalJournal(SqliteJournal):
     def keep_statement(self, said: SignedStatement) -> None:
         """Keep a check-in or a check-out; the first of a kind stays."""
         values = (said.statement.terms_id.hex(), _kind(said), said.encode())
-        with self._write() as database:
+        with self.write() as database:
             database.execute("INSERT OR IGNORE INTO statements VALUES (?, ?, ?)", values)
 
     def statement(self, terms_id: TermsId, kind: str) -> SignedStatement | None:
         """Return what is kept: ``check-in`` or ``check-out``."""
-        found = self._read("SELECT text FROM statements WHERE terms_id = ? AND kind = ?", terms_id.hex(), kind)
+        found = self.read("SELECT text FROM statements WHERE terms_id = ? AND kind = ?", terms_id.hex(), kind)
         return SignedStatement.decode(found[0]["text"]) if found else None
 
 

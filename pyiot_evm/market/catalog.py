@@ -12,21 +12,18 @@ Example:
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import unicodedata
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.exceptions import InputError, PyIotEvmError
 from pyiot_evm.market.rows import offer_text, read_offer, read_resale, resale_text
+from pyiot_evm.sqlite_file import SqliteFile
 from pyiot_evm.types import Address, DeviceId, OfferId, ResaleId, SaleId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
+    import sqlite3
+    from pathlib import Path
 
     from pyiot_evm.market.offers import Offer, Resale
 
@@ -140,56 +137,25 @@ class Query:
     limit: int = 100
 
 
-class CatalogStore:
+class CatalogStore(SqliteFile):
     """The catalog's SQLite file.
 
     Args:
         path: The file; made, with its folder, when it is missing. It can be deleted: a scan makes it again.
     """
 
+    SYNCHRONOUS = "NORMAL"
+
     def __init__(self, path: str | Path) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = threading.RLock()
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")  # it can always be made again
+        super().__init__(path)
         with self.write() as database:  # one process makes the tables, and drops nothing that another has just made
             if database.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 for statement in f"{_DROP}{_SCHEMA} PRAGMA user_version = {_VERSION};".split(";"):
                     database.execute(statement)
 
-    def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        with self._lock:
-            self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Everything written inside is kept, or nothing of it."""
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
-
     def checkpoints(self) -> list[tuple[int, str]]:
         """Return the blocks that were read up to, newest first, with their hashes."""
-        return [tuple(row) for row in self._read("SELECT block, hash FROM checkpoints ORDER BY block DESC")]
+        return [tuple(row) for row in self.read("SELECT block, hash FROM checkpoints ORDER BY block DESC")]
 
     def rewind(self, block: int) -> None:
         """Forget everything above a block: a reorganisation took it back."""
@@ -216,7 +182,7 @@ class CatalogStore:
 
     def get(self, sale_id: SaleId) -> CatalogEntry | None:
         """Return one sale, cancelled or not."""
-        found = self._read("SELECT * FROM listings WHERE sale_id = ?", (sale_id.hex(),))
+        found = self.read("SELECT * FROM listings WHERE sale_id = ?", sale_id.hex())
         return _entry(found[0]) if found else None
 
     def search(self, query: Query) -> list[CatalogEntry]:
@@ -229,7 +195,7 @@ class CatalogStore:
             raise InputError(f"a limit must be 1 or more, not {query.limit}")
         where, values = _conditions(query)
         sql = f"SELECT * FROM listings WHERE {where} ORDER BY block DESC, position DESC LIMIT ?"  # noqa: S608
-        return [_entry(row) for row in self._read(sql, (*values, query.limit))]
+        return [_entry(row) for row in self.read(sql, *values, query.limit)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Journal(SqliteJournal):
 
     def add_content_key(self, point: bytes, secret: bytes, *, origin: str, owner: Address) -> None:
         """Keep an encrypted content key; one that is there already stays."""
-        with self._write() as database:
+        with self.write() as database:
             database.execute(
                 "INSERT OR IGNORE INTO content_keys (point, origin, owner, secret) VALUES (?, ?, ?, ?)",
                 (point.hex(), origin, owner.hex(), secret),
@@ -81,12 +81,12 @@ class Journal(SqliteJournal):
     def content_key(self, point: bytes, owner: Address) -> bytes | None:
         """Return an account's encrypted content key whose public point this is."""
         query = "SELECT secret FROM content_keys WHERE point = ? AND owner = ?"
-        found = self._read(query, point.hex(), owner.hex())
+        found = self.read(query, point.hex(), owner.hex())
         return bytes(found[0]["secret"]) if found else None
 
     def content_keys(self, owner: Address) -> list[tuple[bytes, str, bytes]]:
         """Return every content key of an account: point, origin and encrypted secret."""
-        found = self._read("SELECT point, origin, secret FROM content_keys WHERE owner = ?", owner.hex())
+        found = self.read("SELECT point, origin, secret FROM content_keys WHERE owner = ?", owner.hex())
         return [(bytes.fromhex(row["point"]), row["origin"], bytes(row["secret"])) for row in found]
 
     # Sales
@@ -104,7 +104,7 @@ class Journal(SqliteJournal):
             again: Whether to draft another sale when the newest one is listed.
             make: Called with the new sale's number; gives its record and its encrypted content key.
         """
-        with self._write() as database:
+        with self.write() as database:
             found = database.execute(
                 "SELECT * FROM sales WHERE request = ? ORDER BY number DESC LIMIT 1", (request.hex(),)
             ).fetchone()
@@ -129,7 +129,7 @@ class Journal(SqliteJournal):
         Raises:
             ConsistencyError: The sale's content key has sealed another root already.
         """
-        with self._write() as database:
+        with self.write() as database:
             columns = rows.sale_columns({"state": end, **changes})
             moved = update(database, "sales", columns, "key = ? AND state = ?", (key, start)).rowcount
             standing = rows.sale(database.execute("SELECT * FROM sales WHERE key = ?", (key,)).fetchone())
@@ -139,35 +139,35 @@ class Journal(SqliteJournal):
 
     def sale(self, sale_id: SaleId) -> SaleRecord | None:
         """Return the sale with this id."""
-        found = self._read("SELECT * FROM sales WHERE sale_id = ?", sale_id.hex())
+        found = self.read("SELECT * FROM sales WHERE sale_id = ?", sale_id.hex())
         return rows.sale(found[0]) if found else None
 
     def newest_sale(self, request: Bytes32) -> SaleRecord | None:
         """Return the last sale of a request."""
-        found = self._read("SELECT * FROM sales WHERE request = ? ORDER BY number DESC LIMIT 1", request.hex())
+        found = self.read("SELECT * FROM sales WHERE request = ? ORDER BY number DESC LIMIT 1", request.hex())
         return rows.sale(found[0]) if found else None
 
     def sales(self, seller: Address) -> list[SaleRecord]:
         """Return every sale of a seller or holder, oldest first."""
-        found = self._read("SELECT * FROM sales WHERE seller = ? ORDER BY created_at, key", seller.hex())
+        found = self.read("SELECT * FROM sales WHERE seller = ? ORDER BY created_at, key", seller.hex())
         return [rows.sale(row) for row in found]
 
     def restore_sale(self, record: SaleRecord) -> bool:
         """Put back a sale from a backup; one that is there already stays. Returns whether it was put back."""
-        with self._write() as database:
+        with self.write() as database:
             return insert(database, "sales", rows.from_sale(record), verb="INSERT OR IGNORE").rowcount > 0
 
     # Orders, as the seller sees them
 
     def add_orders(self, orders: Iterable[OrderRecord]) -> None:
         """Add orders that were seen on chain; those that are known stay as they are."""
-        with self._write() as database:
+        with self.write() as database:
             for order in orders:
                 insert(database, "orders", rows.from_order(order), verb="INSERT OR IGNORE")
 
     def set_order(self, order_id: OrderId, *, state: str, deadline: int) -> None:
         """Keep what the chain says of an order."""
-        with self._write() as database:
+        with self.write() as database:
             database.execute(
                 "UPDATE orders SET state = ?, deadline = ? WHERE order_id = ?", (state, deadline, order_id.hex())
             )
@@ -178,7 +178,7 @@ class Journal(SqliteJournal):
         Returns:
             The decision that stands: the first one, whoever made it.
         """
-        with self._write() as database:
+        with self.write() as database:
             database.execute(
                 "UPDATE orders SET decision = ? WHERE order_id = ? AND decision IS NULL", (decision, order_id.hex())
             )
@@ -187,13 +187,13 @@ class Journal(SqliteJournal):
 
     def order(self, order_id: OrderId) -> OrderRecord | None:
         """Return the order with this id."""
-        found = self._read("SELECT * FROM orders WHERE order_id = ?", order_id.hex())
+        found = self.read("SELECT * FROM orders WHERE order_id = ?", order_id.hex())
         return rows.order(found[0]) if found else None
 
     def orders(self, seller: Address, *states: str) -> list[OrderRecord]:
         """Return a seller's orders, all of them or those in the given states."""
         where = f" AND state IN ({', '.join('?' * len(states))})" if states else ""
-        found = self._read(f"SELECT * FROM orders WHERE seller = ?{where} ORDER BY rowid", seller.hex(), *states)  # noqa: S608
+        found = self.read(f"SELECT * FROM orders WHERE seller = ?{where} ORDER BY rowid", seller.hex(), *states)  # noqa: S608
         return [rows.order(row) for row in found]
 
     # Purchases
@@ -214,7 +214,7 @@ class Journal(SqliteJournal):
             may_follow: Asked with the newest purchase when that is closed: whether another one may follow it.
             make: Called with the number of the attempt; gives the new record.
         """
-        with self._write() as database:
+        with self.write() as database:
             found = database.execute(
                 "SELECT * FROM purchases WHERE sale_id = ? AND buyer = ? ORDER BY attempt DESC LIMIT 1",
                 (sale_id.hex(), buyer.hex()),
@@ -234,7 +234,7 @@ class Journal(SqliteJournal):
         Returns:
             The purchase as it stands now.
         """
-        with self._write() as database:
+        with self.write() as database:
             columns = rows.purchase_columns({"state": end, **changes})
             where = f"order_id = ? AND state IN ({', '.join('?' * len(starts))})"
             update(database, "purchases", columns, where, (order_id.hex(), *starts))
@@ -243,7 +243,7 @@ class Journal(SqliteJournal):
 
     def newest_purchase(self, sale_id: SaleId, buyer: Address) -> PurchaseRecord | None:
         """Return the last attempt of a buyer at a sale."""
-        found = self._read(
+        found = self.read(
             "SELECT * FROM purchases WHERE sale_id = ? AND buyer = ? ORDER BY attempt DESC LIMIT 1",
             sale_id.hex(),
             buyer.hex(),
@@ -252,17 +252,17 @@ class Journal(SqliteJournal):
 
     def restore_purchase(self, record: PurchaseRecord) -> None:
         """Put back a purchase that was found on the chain; one that is there already stays."""
-        with self._write() as database:
+        with self.write() as database:
             insert(database, "purchases", rows.from_purchase(record), verb="INSERT OR IGNORE")
 
     def purchase(self, order_id: OrderId) -> PurchaseRecord | None:
         """Return the purchase with this order id."""
-        found = self._read("SELECT * FROM purchases WHERE order_id = ?", order_id.hex())
+        found = self.read("SELECT * FROM purchases WHERE order_id = ?", order_id.hex())
         return rows.purchase(found[0]) if found else None
 
     def purchases(self, buyer: Address) -> list[PurchaseRecord]:
         """Return every purchase of a buyer, oldest first."""
-        found = self._read("SELECT * FROM purchases WHERE buyer = ? ORDER BY created_at, rowid", buyer.hex())
+        found = self.read("SELECT * FROM purchases WHERE buyer = ? ORDER BY created_at, rowid", buyer.hex())
         return [rows.purchase(row) for row in found]
 
 

@@ -12,15 +12,12 @@ Example:
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final
+
+from pyiot_evm.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
+    from pathlib import Path
 
 __all__ = ["PaymentStore"]
 
@@ -95,7 +92,7 @@ CREATE TABLE IF NOT EXISTS answers (
 """
 
 
-class PaymentStore:
+class PaymentStore(SqliteFile):
     """The file.
 
     Args:
@@ -103,46 +100,8 @@ class PaymentStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = threading.RLock()
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=60)
-        self.path.chmod(0o600)  # before the files beside it are made, which take its mode
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        self._database.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        with self._lock:
-            self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
-
-    @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
-        """Run a block as one transaction: all of it is kept, or nothing. A block inside a block belongs to it."""
-        with self._lock:
-            if self._database.in_transaction:
-                yield self._database
-                return
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-
-    def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """Return the rows of a query."""
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
+        super().__init__(path)
+        self._migrate(_SCHEMA)
 
     def mark(self, name: str) -> int | None:
         """Return a number that was kept under a name."""

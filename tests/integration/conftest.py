@@ -61,8 +61,9 @@ class Points:
 
     def install(self) -> None:
         """Put a point before and after everything that is written or sent."""
-        for kind in (Journal, RentalJournal, TransactionJournal):
-            kind._write = self._around_context(kind._write)
+        for kind in (Journal, RentalJournal):
+            kind.write = self._around_context(kind.write)
+        TransactionJournal._write = self._around_context(TransactionJournal._write)
         Records.append = self._around(Records.append)
         os.replace, os.rename = self._around(os.replace), self._around(os.rename)
         atomic.sync_folder = self._around(atomic.sync_folder)

@@ -379,7 +379,7 @@ def test_buy__when_the_journal_was_lost__finds_its_order_on_the_chain(
 ) -> None:
     offer = seller.sell(series, price=1, serve=False)
     order = buyer.market.order(offer.id)
-    with buyer.market.journal._write() as database:
+    with buyer.market.journal.write() as database:
         database.execute("DELETE FROM purchases WHERE order_id = ?", (order.order_id.hex(),))
     seller.serve_in_background()
 
@@ -461,7 +461,7 @@ def test_serve__when_one_key_is_lost__answers_the_others(seller: Machine, buyer:
     orders = [buyer.market.order(offer.id) for offer in (lost, kept)]
     sale = seller.market.journal.sale(lost.sale_id)
     assert sale is not None
-    with seller.market.journal._write() as database:
+    with seller.market.journal.write() as database:
         database.execute("DELETE FROM content_keys WHERE point = ?", (sale.point.hex(),))
 
     actions = {action.order_id: action for action in seller.serve(once=True)}

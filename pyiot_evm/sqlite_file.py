@@ -1,0 +1,85 @@
+"""A SQLite file that the threads and processes of one home share: written as transactions, readable by its owner alone.
+
+Write-ahead mode. A block that writes is one transaction: all of it is kept, or nothing.
+
+Example:
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, SqliteFile(f"{folder}/notes.sqlite") as notes:
+    ...     with notes.write() as database:
+    ...         _ = database.execute("CREATE TABLE notes (text TEXT) STRICT")
+    ...         _ = database.execute("INSERT INTO notes VALUES ('kept')")
+    ...     [row["text"] for row in notes.read("SELECT text FROM notes")]
+    ['kept']
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+__all__ = ["SqliteFile"]
+
+_PATIENCE = 60  # seconds that a process waits for another one's transaction
+
+
+class SqliteFile:
+    """The file.
+
+    Args:
+        path: Where it lies; made, with its folder, when it is missing.
+    """
+
+    SYNCHRONOUS: ClassVar[str] = "FULL"
+    """``FULL``: what was written survives a power loss; ``NORMAL`` is for what can always be made again."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+        self.path.chmod(0o600)  # before the files beside it are made, which take its mode
+        self._database.row_factory = sqlite3.Row
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute(f"PRAGMA synchronous = {self.SYNCHRONOUS}")
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Run a block as one transaction: all of it is kept, or nothing. A block inside a block belongs to it."""
+        with self._lock:
+            if self._database.in_transaction:
+                yield self._database
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        """Return the rows of a query."""
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def _migrate(self, statements: str) -> None:
+        """Run statements that change nothing where they ran before."""
+        self._database.executescript(statements)
