@@ -22,7 +22,7 @@ from pyiot_evm.gateway.signer import FacilitatorSigner, Faults
 from pyiot_evm.gateway.storage import BookStorage
 from pyiot_evm.gateway.till import IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
 from pyiot_evm.payment.facade import Payments
-from pyiot_evm.payment.payee_book import PayeePolicy
+from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.stream_messages import MAX_REQUEST
 from pyiot_evm.payment.tokens import token_domain
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from pyiot_evm.gateway.stream import StreamDesk
     from pyiot_evm.machine import Machine
+    from pyiot_evm.payment.records import PayeeChannel
 
 __all__ = ["Gateway"]
 
@@ -295,27 +296,51 @@ class Gateway:
         raw = context.payment_payload.payload
         if not isinstance(raw, dict) or "voucher" not in raw:
             return None
+        reason = self._objection(raw, int(context.requirements.amount))
+        return None if reason is None else AbortResult(reason=reason)
+
+    def _objection(self, raw: dict[str, Any], amount: int) -> str | None:
+        """Return why a channel's payment is not taken, ``None`` where nothing is wrong with it here."""
         try:
-            config, voucher = config_of(raw["channelConfig"]), raw["voucher"]
-            signed = SignedVoucher(
-                self.payments.payee.domain,
-                config,
-                int(voucher["maxClaimableAmount"]),
-                bytes.fromhex(voucher["signature"].removeprefix("0x")),
-            )
-            is_signed = ChannelId(voucher["channelId"]) == signed.channel_id and signed.is_signed()
-        except (ValueError, KeyError, TypeError, AttributeError, InputError):
-            is_signed = False
-        if not is_signed:
-            return AbortResult(reason=_UNSIGNED)
-        known = self.payments.payee.book.channel(signed.channel_id)
-        if known is None or raw.get("type") == "refund":
+            channel_id = self._checked(raw)
+        except ChannelRefusedError:
+            return "channel_terms_refused"
+        except (ValueError, KeyError, TypeError, AttributeError, InputError, VoucherRefusedError):
+            return _UNSIGNED
+        if raw.get("type") == "refund":
             return None
-        if known.withdraw_at:
-            return AbortResult(reason="channel_withdrawal_pending")
-        if known.exposure + int(context.requirements.amount) > self.config.max_exposure:
-            return AbortResult(reason="channel_exposure_at_its_cap")
-        return None
+        known = self.payments.payee.book.channel(channel_id)
+        if self._is_leaving(channel_id, known):
+            return "channel_withdrawal_pending"
+        is_full = known is not None and known.exposure + amount > self.config.max_exposure
+        return "channel_exposure_at_its_cap" if is_full else None
+
+    def _checked(self, raw: dict[str, Any]) -> ChannelId:
+        """Return the channel of a voucher that its payer's side signed, on terms that are taken here."""
+        voucher = raw["voucher"]
+        signed = SignedVoucher(
+            self.payments.payee.domain,
+            config_of(raw["channelConfig"]),
+            int(voucher["maxClaimableAmount"]),
+            bytes.fromhex(voucher["signature"].removeprefix("0x")),
+        )
+        if ChannelId(voucher["channelId"]) != signed.channel_id:
+            raise VoucherRefusedError("the voucher is for another channel")
+        self.payments.payee.book.check_terms(signed)
+        return signed.channel_id
+
+    def _is_leaving(self, channel_id: ChannelId, known: PayeeChannel | None) -> bool:
+        """Whether a payer announced that it leaves: the chain is asked where the book did not look lately.
+
+        It may have done so before the channel was ever used here, or while no gateway ran, and be due to take all.
+        """
+        if known is not None and known.withdraw_at:
+            return True
+        payee = self.payments.payee
+        if known is not None and time.time() - known.synced_at <= payee.book.policy.fresh_for:
+            return False
+        with self._faults.noted():
+            return bool(self.machine.chain.call(payee.contract.pending_withdrawals(channel_id)).initiated_at)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import requests
 from eth_account import Account
+from x402 import x402ClientSync
 from x402.http.clients.requests import x402_requests
 from x402.http.utils import decode_payment_required_header
-from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
+from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme, BatchSettlementEvmSchemeOptions
 from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 
 from pyiot_evm import Machine
@@ -31,10 +32,23 @@ from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.gateway.signer import FacilitatorSigner
 from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.payment.payee_book import PayeeBook
+from pyiot_evm.payment.vouchers import channel_config
 from pyiot_evm.types import Address
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gateway_kit import LATEST, ROW, client_for, dollars, headers_of, journal_of, pay_once, session_for, terms_of, until
+from gateway_kit import (
+    LATEST,
+    ROW,
+    client_for,
+    controls,
+    dollars,
+    headers_of,
+    journal_of,
+    pay_once,
+    session_for,
+    terms_of,
+    until,
+)
 
 CONFIG = GatewayConfig(price_row=ROW, price_latest=LATEST, requests_each_second=10_000, burst=10_000)
 
@@ -199,6 +213,36 @@ def test_batch__when_a_stranger_shows_a_forged_voucher__learns_nothing_of_the_ch
 
 
 # One payment, one answer
+
+
+def test_batch__when_the_channel_has_no_authorizer__is_402_and_delivers_nothing(devnet, gateway, wallet):
+    """Its payer's account answers for the signature at the claim: with code there (EIP-7702) it takes all back."""
+    options = BatchSettlementEvmSchemeOptions(payer_authorizer="0x" + "00" * 20)
+    client = x402ClientSync()
+    client.set_spend_controls(controls(devnet))
+    client.register("eip155:*", BatchSettlementEvmScheme(EthAccountSignerWithRPC(wallet, devnet.url), options))
+    headers = headers_of(client.create_payment_payload(terms_of(f"{gateway.base}/latest")))
+    reply = requests.get(f"{gateway.base}/latest", headers=headers, timeout=30)
+    assert (reply.status_code, "leaf" in reply.text) == (402, False)
+    assert dollars(devnet, wallet.address) == 10_000_000
+
+
+def test_batch__when_the_payer_was_leaving_before_its_first_request__is_402_and_delivers_nothing(devnet, gateway):
+    """The book knew nothing of the channel yet: its payer could buy once, and take the money in the next second."""
+    buyer = Machine.create(devnet, f"leaver-{secrets.token_hex(4)}")
+    payer, url = buyer.payments.payer, f"{gateway.base}/latest"
+    config = channel_config(buyer.payments.signer, gateway.payments.address, token=devnet.token)
+    channel = payer.deposit(payer.book.add(payer.domain, config), 5 * LATEST)
+    buyer.payments.account.transact(payer.contract.initiate_withdraw(config, 5 * LATEST))
+    options = BatchSettlementEvmSchemeOptions(salt="0x" + "00" * 32)
+    client = x402ClientSync()
+    client.set_spend_controls(controls(devnet))
+    account = Account.from_key(buyer.payments.signer.secret)
+    client.register("eip155:*", BatchSettlementEvmScheme(EthAccountSignerWithRPC(account, devnet.url), options))
+    payload = client.create_payment_payload(terms_of(url))
+    assert payload.payload["voucher"]["channelId"] == str(channel.channel_id)
+    reply = requests.get(url, headers=headers_of(payload), timeout=30)
+    assert (reply.status_code, "leaf" in reply.text) == (402, False)
 
 
 def test_exact__when_a_payment_is_shown_again__buys_nothing_more(devnet, gateway, wallet):
