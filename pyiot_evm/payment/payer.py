@@ -19,11 +19,12 @@ from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.locks import file_lock
 from pyiot_evm.payment.payer_book import DepositNeeded
 from pyiot_evm.payment.tokens import sign_receive, token_domain
-from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, channel_config, sign_voucher
+from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, authorizer_of, channel_config, sign_voucher
 from pyiot_evm.types import Bytes32
 
 if TYPE_CHECKING:
     from pyiot_evm.chain import Account, Chain, Receipt
+    from pyiot_evm.contracts.payment_channels import ChannelConfig
     from pyiot_evm.device import Signer
     from pyiot_evm.payment.payer_book import PayerBook
     from pyiot_evm.payment.records import Deposit, PayerChannel, Payment
@@ -153,10 +154,19 @@ class Payer:
         if payee == self.account.address:
             raise InputError(f"{payee} would pay itself")
         with self.book.store.write():  # or two threads would open two channels
-            known = self.book.open_channel(payee, token, self.contract.address)
+            longest = max(self.policy.max_withdraw_delay, self.policy.withdraw_delay)
+            known = self.book.open_channel(payee, token, self.contract.address, longest=longest)
             if known is not None:
                 return known
-            number = sum(1 for c in self.book.channels() if (c.config.receiver, c.config.token) == (payee, token))
+            made = self.book.add(self.domain, self._new_config(payee, token))
+        return self.sync(made.channel_id)
+
+    def _new_config(self, payee: Address, token: Address) -> ChannelConfig:
+        """Return the terms of a channel that the book does not have; a rebuilt book may lack one between two others."""
+        channels = self.book.channels()
+        taken = {channel.channel_id for channel in channels}
+        number = sum(1 for c in channels if (c.config.receiver, c.config.token) == (payee, token))
+        while True:
             config = channel_config(
                 self.signer,
                 payee,
@@ -165,8 +175,9 @@ class Payer:
                 withdraw_delay=self.policy.withdraw_delay,
                 salt=number.to_bytes(32, "big"),
             )
-            made = self.book.add(self.domain, config)
-        return self.sync(made.channel_id)
+            if self.domain.channel_id(config) not in taken:
+                return config
+            number += 1
 
     def deposit(self, channel: PayerChannel, amount: int) -> PayerChannel:
         """Pay into a channel; a deposit that a crash interrupted is finished instead, and counts as this one.
@@ -224,7 +235,9 @@ class Payer:
         Raises:
             VerificationError: This account did not sign it.
         """
-        if voucher.domain != self.domain or voucher.config.payer != self.account.address or not voucher.is_signed():
+        parties = voucher.config.payer, voucher.config.payer_authorizer
+        mine = self.account.address, authorizer_of(self.signer)
+        if voucher.domain != self.domain or parties != mine or not voucher.is_signed():
             raise VerificationError(f"{self.account.address} did not sign this voucher")
         channel = self.book.add(self.domain, voucher.config)
         self.sync(channel.channel_id)

@@ -15,7 +15,7 @@ from pyiot_evm.exceptions import InputError
 from pyiot_evm.payment.http_book import is_http_salt
 from pyiot_evm.payment.records import Deposit, PayerChannel, Payment, config_fields
 from pyiot_evm.payment.stream_keys import is_stream_salt
-from pyiot_evm.payment.vouchers import ChannelDomain, ChannelId, config_of
+from pyiot_evm.payment.vouchers import MAX_WITHDRAW_DELAY, ChannelDomain, ChannelId, config_of
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
@@ -87,14 +87,30 @@ class PayerBook:
         query = "SELECT * FROM payer_channels WHERE payer = ? ORDER BY rowid"
         return [_channel(row) for row in self.store.read(query, self.payer.hex())]
 
-    def open_channel(self, payee: Address, token: Address, contract: Address) -> PayerChannel | None:
-        """Return the channel through which a payee is paid now, HTTP and streams apart."""
+    def open_channel(
+        self, payee: Address, token: Address, contract: Address, *, longest: int = MAX_WITHDRAW_DELAY
+    ) -> PayerChannel | None:
+        """Return the channel through which a payee is paid now, HTTP and streams apart.
+
+        Anybody can open a channel in this account's name, and a rebuilt book has it: one whose vouchers another key
+        signs, whose claims are not the payee's, or that holds money for longer than ``longest`` is not paid into.
+        """
         query = (
             "SELECT * FROM payer_channels WHERE payer = ? AND payee = ? AND token = ? AND contract = ?"
             " AND closing = 0 ORDER BY rowid"
         )
         found = map(_channel, self.store.read(query, self.payer.hex(), payee.hex(), token.hex(), contract.hex()))
-        return next((channel for channel in found if not _is_apart(channel.config.salt)), None)
+        mine = (self.payer, payee)
+        return next(
+            (
+                channel
+                for channel in found
+                if not _is_apart(channel.config.salt)
+                and (channel.config.payer_authorizer, channel.config.receiver_authorizer) == mine
+                and channel.config.withdraw_delay <= longest
+            ),
+            None,
+        )
 
     def sync(self, channel_id: bytes, *, balance: int, claimed: int) -> PayerChannel:
         """Take over what the chain says; the ceiling is never below what was claimed."""

@@ -10,7 +10,7 @@ from pyiot_evm.payment.budgets import Budget
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
 from pyiot_evm.payment.store import PaymentStore
-from pyiot_evm.payment.vouchers import ChannelDomain, SignedVoucher, sign_voucher
+from pyiot_evm.payment.vouchers import MAX_WITHDRAW_DELAY, ChannelDomain, SignedVoucher, channel_config, sign_voucher
 
 
 def dollars(chain, address):
@@ -216,6 +216,29 @@ def test_rebuild__when_both_books_are_lost__chain_and_last_voucher_bring_them_ba
     (channel,) = lost_payee.payee.rebuild()
     assert (channel.balance, channel.claimed, channel.charged) == (10_000, 2000, 2000)
     assert lost_payee.accept(good.voucher, 1000).ceiling == 4000
+
+
+def test_rebuild__when_a_stranger_opened_a_channel_in_the_payers_name__nothing_is_paid_into_it(
+    devnet, machines, payer, payee, tmp_path
+):
+    """The payee's own key signs that channel's vouchers: what was paid into it, the payee could claim whole."""
+    stranger = machines.new("stranger")
+    key, account = stranger._signer, stranger.payments.account
+    config = channel_config(key, payee.address, token=devnet.token, payer=payer.address)
+    slow = channel_config(payer._signer, payee.address, token=devnet.token, withdraw_delay=MAX_WITHDRAW_DELAY)
+    stranger.payments.vault.deposit(2)
+    account.transact(stranger.payments.payer.contract.fund([config, slow], [1, 1]))
+    lost = Payments(devnet, signer=payer._signer)
+    lost.__dict__["store"] = PaymentStore(tmp_path / "payer.sqlite")
+    assert len(lost.payer.rebuild()) == 2
+    sent = lost.pay(payee.address, 1000)
+    assert payee.payments.accept(sent.voucher, 1000).charged == 1000
+    assert sent.voucher.config not in {config, slow}
+    lost.payer.book.set_closing(sent.payment.channel_id, closing=True)
+    again = lost.pay(payee.address, 1000)
+    assert again.payment.channel_id != sent.payment.channel_id
+    with pytest.raises(VerificationError):
+        lost.payer.adopt(sign_voucher(key, payee.payments.payee.domain, config, 500))
 
 
 def test_adopt__when_the_counterparty_forges_a_voucher__is_refused(payer, payee):
