@@ -36,6 +36,7 @@ _MAX_BODY: Final = 8192
 _MAX_HEAD: Final = 32_768
 _HEALTH: Final = "/health"
 _MAX_CLIENTS: Final = 10_000
+_TRY_LATER: Final = 1013
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Shop:
 
 
 class Limits:
-    """How much clients may ask: a rate each, a number at once for all, and no bodies; an ASGI middleware.
+    """How much clients may ask: a rate each, streams too, a number at once for all, no bodies; an ASGI middleware.
 
     Args:
         app: What is protected.
@@ -136,6 +137,9 @@ class Limits:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request, or refuse it."""
         if scope["type"] != "http":
+            if scope["type"] == "websocket" and not self._may_ask(_client_of(scope)):
+                await send({"type": "websocket.close", "code": _TRY_LATER})
+                return
             await self._app(scope, receive, send)
             return
         refused = self._refusal(scope)
@@ -158,8 +162,7 @@ class Limits:
             return Reply.problem(413, "requests here have no body")
         if self._running >= self._config.parallel and scope["path"] != _HEALTH:
             return Reply.problem(503, "the gateway is busy: try again")
-        client = scope.get("client")
-        if not self._may_ask(client[0] if client else ""):
+        if not self._may_ask(_client_of(scope)):
             return Reply.problem(429, "too many requests: slow down")
         return None
 
@@ -173,6 +176,11 @@ class Limits:
             if len(self._buckets) > _MAX_CLIENTS:
                 self._buckets.popitem(last=False)
         return allowed
+
+
+def _client_of(scope: Any) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def create_app(shop: Shop) -> FastAPI:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.server import serve
 
@@ -348,6 +348,17 @@ def test_gateway__when_one_client_has_too_many_streams__refuses_the_next_until_o
         socket.close()
     with buyer.stream(shop.url, shop.device, max_price=MONEY) as readings:
         assert next(readings).seq == 0
+
+
+def test_gateway__when_a_client_opens_streams_again_and_again__refuses_it_for_a_while(shop):
+    """Each one reads the journals; the rate was for requests only."""
+    with Gateway(shop.machine, GatewayConfig(requests_each_second=1, burst=2)) as url:
+        address = f"{url.replace('http', 'ws')}/v1/devices/{shop.device}/stream?follow=0"
+        for _ in range(2):
+            with connect(address, compression=None) as socket:
+                socket.recv(timeout=20)
+        with pytest.raises(InvalidStatus, match="403"), connect(address, compression=None):
+            pass
 
 
 def test_claim_locked__when_the_lock_is_old__cannot_claim_more_than_was_claimed(shop, buyer):
