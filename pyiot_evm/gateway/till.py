@@ -129,7 +129,7 @@ class Till:
         self._storage = storage
         self._answers = answers
         self._faults = faults
-        self._turns = Turns(waiting=_WAITING)
+        self._turns = Turns(waiting=_WAITING, folder=chain.path / "turns")
 
     def serve(self, request: PaidRequest) -> Reply:
         """Answer a request: with what it asks, or with 402 and the terms, or with 500 where the fault is ours."""

@@ -349,8 +349,8 @@ def test_payment__when_it_is_by_permit2__is_400(devnet, gateway, wallet):
     assert requests.get(url, headers=headers_of(payload), timeout=30).status_code == 400
 
 
-def test_turns__when_too_many_wait__the_next_is_told_so():
-    turns, held, done = Turns(waiting=1), threading.Event(), threading.Event()
+def test_turns__when_too_many_wait__the_next_is_told_so(tmp_path):
+    turns, held, done = Turns(waiting=1, folder=tmp_path), threading.Event(), threading.Event()
 
     def hold():
         with turns.taken(["a", "b"]) as is_mine:
@@ -569,3 +569,20 @@ def test_openapi__when_read__says_what_is_asked_and_what_is_answered(gateway):
         assert "PAYMENT-REQUIRED" in operation["responses"]["402"]["headers"]
         assert "PAYMENT-RESPONSE" in operation["responses"]["200"]["headers"]
     assert "404" in paths["/v1/offers/{offer}/bundle"]["get"]["responses"]
+
+
+def test_turns__when_two_gateways_of_one_account_have_them__are_shared(tmp_path):
+    """Turns were those of one process: a second gateway could verify what the first was about to settle."""
+    first, second = (Turns(waiting=1, folder=tmp_path) for _ in range(2))
+    entered = threading.Event()
+
+    def take():
+        with second.taken(["channel", "payment"]) as is_mine:
+            entered.set()
+            return is_mine
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with first.taken(["payment", "identifier"]):
+            waiting = pool.submit(take)
+            assert not entered.wait(0.3)
+        assert waiting.result(timeout=10)
