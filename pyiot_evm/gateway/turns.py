@@ -48,9 +48,8 @@ class Turns:
         with ExitStack() as stack:
             is_mine = all(stack.enter_context(self._one(name)) for name in names)
             if is_mine:
-                for place in sorted(
-                    {keccak256(name.encode())[0] for name in names}
-                ):  # in order: nobody waits in a ring
+                places = {keccak256(name.encode())[0] for name in names}
+                for place in sorted(places):  # in order, so that nobody waits in a ring
                     stack.enter_context(file_lock(self._folder / f"{place:02x}.lock"))
             yield is_mine
 
