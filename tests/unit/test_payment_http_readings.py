@@ -80,6 +80,7 @@ def test_readings__when_one_does_not_follow_the_one_before__refuses():
         answer(READINGS, readings=[{"seq": 0}]), answer(READINGS, readings=[{"seq": 0, "leaf": "0x"}]),
         answer(READINGS, readings=[{"seq": 0, "leaf": 5}]), answer(READINGS, readings=[{"seq": "x", "leaf": "0x00"}]),
     ],
+    ids=range(13),  # the bodies hold a new key each time, and every worker must collect the same names
 )  # fmt: skip
 def test_readings__when_the_answer_is_garbage__refuses(body):
     with pytest.raises(VerificationError):
