@@ -11,6 +11,7 @@ from x402.http.utils import encode_payment_response_header
 from x402.mechanisms.evm.types import TransactionReceipt
 from x402.schemas import SettleResponse
 
+from pyiot_evm.chain import Devnet
 from pyiot_evm.chain.artifacts import load_artifact
 from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.contracts.dev_dollar import DevDollar
@@ -60,6 +61,13 @@ class Cheat:
 
 def encoded(document):
     return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def devnet():
+    """A devnet of its own: x402's clients go by the wall clock, and other tests move the shared chain's."""
+    with Devnet() as chain:
+        yield chain
 
 
 @pytest.fixture

@@ -49,6 +49,13 @@ class Spoiling:
         return self.key.sign_digest(bytes(32))
 
 
+@pytest.fixture(scope="module")
+def devnet():
+    """A devnet of its own: x402's clients go by the wall clock, and other tests move the shared chain's."""
+    with Devnet() as chain:
+        yield chain
+
+
 @pytest.fixture
 def seller(machines, measure):
     machine = machines.new("seller", curve="p256")
