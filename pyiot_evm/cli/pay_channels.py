@@ -155,10 +155,11 @@ def rebuild(
         list[Path] | None, typer.Argument(metavar="VOUCHER", help="Payees' last vouchers, a file each.")
     ] = None,
 ) -> None:
-    """Find NAME's channels on the chain and write down what its books lack, after a home was lost.
+    """Find NAME's channels on the chain and write down what its books lack.
 
-    What was signed and not claimed only the payee knows: `pyiot pay show` prints its last voucher. Hand those in before
-    you pay through a channel again. A payee gets its own back with the payers' next vouchers.
+    For when a home was lost. What was signed and not claimed only the payee knows: `pyiot pay show` prints its last
+    voucher. Hand those in before you pay through a channel again. A payee gets its own back with the payers' next
+    vouchers.
 
     Example:
         pyiot pay rebuild voucher.json --as buyer

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyiot_evm.chain.abi import encode
-from pyiot_evm.exceptions import ConsistencyError, PyIotEvmError, TransportError
+from pyiot_evm.device.schema import check_depth
+from pyiot_evm.exceptions import ConsistencyError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.tokens import is_authorization_used
@@ -268,11 +269,12 @@ def decode_payment(header: str | None) -> Any:
     if header is None or len(header) > _MAX_HEADER:
         return None
     from pydantic import ValidationError  # noqa: PLC0415 - the extra `gateway`
-    from x402.http.utils import decode_payment_signature_header  # noqa: PLC0415
+    from x402.http.utils import decode_payment_signature_header, safe_base64_decode  # noqa: PLC0415
 
     try:
+        check_depth(safe_base64_decode(header).encode(errors="replace"))
         payment = decode_payment_signature_header(header)
-    except (ValueError, ValidationError, AttributeError, TypeError, RecursionError):
+    except (ValueError, ValidationError, AttributeError, TypeError, RecursionError, InputError):
         return None
     return payment if payment.x402_version == 2 else None  # noqa: PLR2004 - the version
 

@@ -22,7 +22,7 @@ from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError,
 from pyiot_evm.payment.http_book import HttpBook, Purchase, http_salt, identifier_of
 from pyiot_evm.payment.http_lanes import Lanes
 from pyiot_evm.payment.http_readings import SoldDevice
-from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, nonsense
+from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, check_headers, nonsense
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address
@@ -358,6 +358,7 @@ class HttpPayer:
 
     def _read(self, url: str, response: Any) -> None:
         """Read an answer whole, up to a size and a time."""
+        check_headers(response)
         end, body = time.monotonic() + self._timeout, b""
         for part in response.iter_content(1 << 16):
             body += part

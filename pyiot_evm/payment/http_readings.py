@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pyiot_evm.device import Schema
+from pyiot_evm.device.schema import check_depth
 from pyiot_evm.exceptions import InputError, TransportError, VerificationError
 from pyiot_evm.payment.stream_checks import ReadingCheck
 from pyiot_evm.types import DeviceId
@@ -68,6 +69,7 @@ class SoldDevice:
             TransportError: The answer makes no sense.
         """
         try:
+            check_depth(body)
             told = {DeviceId(item["device"]): item for item in json.loads(body)["devices"]}
             found = told.get(device) if device is not None else next(iter(told.values()), None)
             schema = Schema.from_document(found["schema"]) if found and found["schema"] else None
@@ -96,6 +98,7 @@ class SoldDevice:
             VerificationError: One is not the device's, or is missing, or others came than were asked for.
         """
         try:
+            check_depth(body)
             answer = json.loads(body)
             rows = [(int(row["seq"]), bytes.fromhex(row["leaf"].removeprefix("0x"))) for row in answer["readings"]]
             device = DeviceId(answer["device"])

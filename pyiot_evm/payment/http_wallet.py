@@ -6,11 +6,13 @@ It needs the extra ``gateway``.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.contracts.erc20 import Erc20
-from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError
+from pyiot_evm.device.schema import check_depth
+from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.payment.http_book import http_salt
 from pyiot_evm.payment.tokens import is_authorization_used, money_text
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, config_of
@@ -197,7 +199,23 @@ def _delay_of(wanted: Any) -> int:
     return delay if type(delay) is int else MIN_WITHDRAW_DELAY
 
 
+def check_headers(response: Any) -> None:
+    """Check what x402's client parses of an answer's head: a parser that recurses can end the process.
+
+    Raises:
+        TransportError: A header is nested without end.
+    """
+    for name in ("payment-required", "payment-response"):
+        try:
+            check_depth(b64decode(response.headers.get(name) or ""))
+        except ValueError:
+            continue  # no base64: nothing will parse it
+        except InputError as error:
+            raise TransportError(f"the answer's {name} cannot be read: {error}") from error
+
+
 def _document(response: Any) -> Any:
-    with suppress(ValueError):
+    with suppress(ValueError, InputError):
+        check_depth(response.content)
         return json.loads(response.content)
     return None

@@ -20,6 +20,7 @@ from pyiot_evm.exceptions import BudgetError, PyIotEvmError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.gateway.signer import FacilitatorSigner
+from pyiot_evm.gateway.till import decode_payment
 from pyiot_evm.payment.budgets import Budget
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.http_client import HttpPayer
@@ -33,14 +34,14 @@ class Cheat:
 
     def __init__(self, terms, answer):
         self.payments = []
-        cheat = self
+        cheat, shown = self, terms if isinstance(terms, str) else encoded(terms)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 header = self.headers.get("payment-signature")
                 if header is not None:
                     cheat.payments.append(json.loads(base64.b64decode(header))["payload"])
-                status, headers = (402, {"payment-required": encoded(terms)}) if header is None else answer(cheat)
+                status, headers = (402, {"payment-required": shown}) if header is None else answer(cheat)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -142,6 +143,20 @@ def test_get__when_a_corrective_402_has_a_forged_state__nothing_more_is_signed(t
         cheat.close()
     assert ceilings(cheat)
     assert max(ceilings(cheat)) <= 1000
+
+
+def test_get__when_the_terms_are_nested_without_end__is_refused(payer):
+    """Libraries raise Python's recursion limit as they are imported. A parser that recurses then ended the process."""
+    cheat = Cheat(base64.b64encode(b"[" * 40_000).decode(), lambda _: (200, {}))
+    try:
+        with pytest.raises(TransportError, match="nested"):
+            HttpPayer(payer.payments).get(cheat.url, most=1000)
+    finally:
+        cheat.close()
+
+
+def test_gateway__when_a_payment_is_nested_without_end__is_none():
+    assert decode_payment(base64.b64encode(b"[" * 12_000).decode()) is None
 
 
 def test_get__when_the_price_rises_above_the_maximum__nothing_is_signed(terms, payer):
