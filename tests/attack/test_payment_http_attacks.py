@@ -34,13 +34,14 @@ class Cheat:
 
     def __init__(self, terms, answer):
         self.payments = []
-        cheat, shown = self, terms if isinstance(terms, str) else encoded(terms)
+        cheat = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 header = self.headers.get("payment-signature")
                 if header is not None:
                     cheat.payments.append(json.loads(base64.b64decode(header))["payload"])
+                shown = terms if isinstance(terms, str) else encoded(terms)
                 status, headers = (402, {"payment-required": shown}) if header is None else answer(cheat)
                 self.send_response(status)
                 for name, value in headers.items():
