@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -24,9 +25,50 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "open_sqlite"]
 
 _PATIENCE = 60  # seconds that a process waits for another one's transaction
+_PAUSE = 0.005  # seconds between two tries to switch a new file to write-ahead mode
+
+
+def open_sqlite(path: Path) -> sqlite3.Connection:
+    """Open a file that threads and processes share, in write-ahead mode, readable by its owner alone.
+
+    Args:
+        path: Where it lies; made when it is missing. Its folder is there already.
+
+    Returns:
+        A connection without implicit transactions, which any thread may use, one at a time.
+
+    Raises:
+        sqlite3.DatabaseError: The file is no database, or another process held it for a minute.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+    try:
+        path.chmod(0o600)  # before the files beside it are made, which take its mode
+        _write_ahead(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead mode.
+
+    When several switch a new file at once, SQLite refuses all but one and does not wait, whatever its timeout: each
+    would have to let go of its read lock first (https://sqlite.org/c3ref/busy_handler.html).
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 class SqliteFile:
@@ -43,10 +85,8 @@ class SqliteFile:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
-        self.path.chmod(0o600)  # before the files beside it are made, which take its mode
+        self._database = open_sqlite(self.path)
         self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute(f"PRAGMA synchronous = {self.SYNCHRONOUS}")
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from pyiot_evm.chain.calls import Log, to_hex
 from pyiot_evm.exceptions import ConsistencyError, TransportError
+from pyiot_evm.sqlite_file import open_sqlite
 from pyiot_evm.types import Address, Bytes32, TransactionHash
 
 if TYPE_CHECKING:
@@ -223,8 +224,7 @@ class LogFollower:
     def _open(self, *, check: bool = True) -> sqlite3.Connection:
         path = self._store or self.chain.path / "logs.sqlite"
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection = open_sqlite(path)
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         wanted = self._filter()

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pyiot_evm.chain.fees import FeeOffer
 from pyiot_evm.chain.transaction_records import Attempt, Entry, Intent, Outcome, State
 from pyiot_evm.exceptions import ConsistencyError
+from pyiot_evm.sqlite_file import open_sqlite
 from pyiot_evm.types import Address, Bytes32, TransactionHash
 
 if TYPE_CHECKING:
@@ -335,9 +336,7 @@ class TransactionJournal:
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-    path.chmod(0o600)
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection = open_sqlite(path)
     connection.execute("PRAGMA foreign_keys = ON")
     if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
         connection.execute("BEGIN IMMEDIATE")
