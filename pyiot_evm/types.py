@@ -14,7 +14,7 @@ Example:
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, InvalidOperation
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import ClassVar, Self
 
 from pyiot_evm.exceptions import InputError
@@ -134,7 +134,9 @@ class Address(_Hex):
 
 
 ZERO_ADDRESS = Address(bytes(20))
-_EXACT = Context(prec=100)
+_EXACT = Context(prec=100)  # digits; 2²⁵⁶ has 78
+_WHOLE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+_MAX_SHOWN = 40
 _EIP55_UPPER = 8  # a letter is upper case where the hash's digit is 8 or more
 
 
@@ -146,20 +148,39 @@ def to_units(amount: str | Decimal | int, *, decimals: int) -> int:
         decimals: The token's decimals, e.g. 6 for a dollar token.
 
     Raises:
-        InputError: ``amount`` is a float, no number, negative, or has more decimals than the token.
+        InputError: ``amount`` is a float, no number, negative, has more decimals than the token, or is more
+            than it can count (2²⁵⁶ base units).
     """
     if isinstance(amount, float):
         raise InputError(f"money is never a float: {amount!r}", hint=f'write it as text: "{amount}"')
-    try:
-        value = Decimal(amount)
-    except (InvalidOperation, TypeError, ValueError) as error:
-        raise InputError(f"not an amount of money: {amount!r}", hint='write it like "0.50"') from error
+    shown = str(amount)[:_MAX_SHOWN]
+    value = _decimal(amount)
+    if value is None:
+        raise InputError(f"not an amount of money: {shown!r}", hint='write it like "0.50"')
     if not value.is_finite() or value < 0:
-        raise InputError(f"an amount must be 0 or more: {amount}")
-    units = value.scaleb(decimals, _EXACT)
-    if units != units.to_integral_value():
-        raise InputError(f"{amount} has more than the token's {decimals} decimals")
-    return int(units)
+        raise InputError(f"an amount must be 0 or more: {shown}")
+    if value and value.adjusted() + decimals >= _EXACT.prec:
+        raise InputError(f"an amount must be less than 2²⁵⁶ base units: {shown}")
+    exponent = value.normalize(_WHOLE).as_tuple().exponent
+    assert isinstance(exponent, int)  # it is finite
+    if value and exponent < -decimals:
+        raise InputError(f"{shown} has more than the token's {decimals} decimals")
+    units = int(value.scaleb(decimals, _EXACT))
+    if units >= 1 << 256:
+        raise InputError(f"an amount must be less than 2²⁵⁶ base units: {shown}")
+    return units
+
+
+def _decimal(amount: object) -> Decimal | None:
+    """Return an amount as a number: text in ASCII digits, a whole number or a `Decimal`."""
+    if isinstance(amount, bool) or not isinstance(amount, str | int | Decimal):
+        return None
+    if isinstance(amount, str) and (len(amount) > _EXACT.prec or not amount.isascii() or "_" in amount):
+        return None
+    try:
+        return Decimal(amount)
+    except (InvalidOperation, ValueError):
+        return None
 
 
 def from_units(units: int, *, decimals: int) -> Decimal:

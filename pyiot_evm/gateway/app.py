@@ -20,7 +20,7 @@ from fastapi.responses import FileResponse
 from pyiot_evm.exceptions import InputError, PyIotEvmError
 from pyiot_evm.gateway.openapi import BUNDLE, FREE, LATEST, READINGS, VERSION
 from pyiot_evm.gateway.readings import RowRange
-from pyiot_evm.gateway.till import PaidRequest, Reply, decode_payment
+from pyiot_evm.gateway.till import BY_ALL, BY_CHANNEL, PaidRequest, Reply, decode_payment
 
 if TYPE_CHECKING:
     from pyiot_evm.gateway.config import GatewayConfig
@@ -106,7 +106,14 @@ class Shop:
             return json.dumps(document, separators=(",", ":")).encode()
 
         return self.till.serve(
-            PaidRequest(path=request.url.path, url=url, headers=request.headers, price=price, produce=produce)
+            PaidRequest(
+                path=request.url.path,
+                url=url,
+                headers=request.headers,
+                price=price,
+                route=BY_ALL if price >= self.config.exact_from else BY_CHANNEL,
+                produce=produce,
+            )
         )
 
     def _latest(self, request: Request, source: ReadingSource) -> RowRange | None:

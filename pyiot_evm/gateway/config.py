@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMES", "GatewayConfig"]
 
 SCHEMES: Final = ("exact", "batch-settlement")
-_MONEY: Final = ("price_row", "price_latest", "price_stream", "max_exposure")
+_MONEY: Final = ("price_row", "price_latest", "price_stream", "exact_from", "max_exposure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,8 @@ class GatewayConfig:
         price_row: What one reading of a range costs.
         price_latest: What the latest reading costs.
         price_stream: What one reading of a stream costs.
+        exact_from: The least price that can be paid by the scheme `exact`, each payment of which costs the gateway a
+            transaction; what is cheaper is paid through a channel.
         max_rows: How many readings one request gets at most.
         max_exposure: What may be delivered through one channel and not be claimed.
         withdraw_delay: Seconds that a channel must leave to claim in.
@@ -40,7 +42,7 @@ class GatewayConfig:
         burst: What it may ask at once.
         parallel: How many requests are served at once; the rest gets 503.
         keep_answers: Seconds for which a paid answer can be asked for again.
-        streams: How many streams there are at once.
+        streams: How many streams there are at once; of too many the oldest on which nothing was paid yet ends.
         streams_each_client: How many of them one address may have.
         stream_idle: Seconds after which a stream ends whose client owes an answer.
     """
@@ -48,6 +50,7 @@ class GatewayConfig:
     price_row: int = 100
     price_latest: int = 1_000
     price_stream: int = 100
+    exact_from: int = 1
     max_rows: int = 1_000
     max_exposure: int = 10_000_000
     withdraw_delay: int = MIN_WITHDRAW_DELAY
@@ -67,8 +70,10 @@ class GatewayConfig:
             if field.name != "schemes" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 least = "at least one base unit of the token" if field.name in _MONEY else "a whole number from 1"
                 raise InputError(f"{field.name} is {least}, not {value!r}")
-        if not self.schemes or set(self.schemes) - set(SCHEMES):
+        if not self.schemes or any(scheme not in SCHEMES for scheme in self.schemes):
             raise InputError(f"schemes are {' and '.join(SCHEMES)}, not {', '.join(map(str, self.schemes))}")
+        if self.exact_from > 1 and "batch-settlement" not in self.schemes:
+            raise InputError("exact_from needs the scheme batch-settlement beside exact: what is cheaper is paid by it")
 
     @classmethod
     def parse(cls, text: str, *, decimals: int) -> GatewayConfig:
@@ -86,7 +91,12 @@ class GatewayConfig:
             raise InputError(f"the gateway's configuration has no {', '.join(unknown)}")
         for name in _MONEY:
             if name in found:
-                found[name] = to_units(found[name], decimals=decimals)
+                try:
+                    found[name] = to_units(found[name], decimals=decimals)
+                except InputError as error:
+                    raise InputError(
+                        f"{name}: {error.message}", hint='money is text in whole tokens: "0.001"'
+                    ) from error
         if "schemes" in found:
             found["schemes"] = tuple(found["schemes"]) if isinstance(found["schemes"], list) else (found["schemes"],)
         return cls(**found)

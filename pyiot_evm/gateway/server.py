@@ -20,7 +20,7 @@ from pyiot_evm.gateway.offers import OfferSource
 from pyiot_evm.gateway.readings import ReadingSource
 from pyiot_evm.gateway.signer import FacilitatorSigner, Faults
 from pyiot_evm.gateway.storage import BookStorage
-from pyiot_evm.gateway.till import IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
+from pyiot_evm.gateway.till import BY_ALL, BY_CHANNEL, IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
 from pyiot_evm.payment.places import is_ours
@@ -252,7 +252,7 @@ class Gateway:
         batch: Any = batch_scheme(str(payments.address), terms)
         server.register(self.network, batch)
         server.on_before_verify(self._guard)
-        http = x402HTTPResourceServerSync(server, {"GET /v1/*": self._route()})
+        http = x402HTTPResourceServerSync(server, self._routes())
         http.initialize()
         return http
 
@@ -269,7 +269,12 @@ class Gateway:
             return Facilitator, ServerScheme
         return BatchSettlementEvmFacilitator, BatchSettlementEvmScheme
 
-    def _route(self) -> Any:
+    def _routes(self) -> dict[str, Any]:
+        schemes = self.config.schemes
+        routes = {BY_ALL: schemes, BY_CHANNEL: tuple(scheme for scheme in schemes if scheme != "exact")}
+        return {f"GET {route}": self._route(taken) for route, taken in routes.items() if taken}
+
+    def _route(self, schemes: tuple[str, ...]) -> Any:
         from x402.http.types import PaymentOption, RouteConfig  # noqa: PLC0415 - the extra `gateway`
         from x402.schemas import AssetAmount  # noqa: PLC0415
 
@@ -281,7 +286,7 @@ class Gateway:
 
         options = [
             PaymentOption(scheme=scheme, pay_to=str(self.payments.address), price=price, network=self.network)
-            for scheme in self.config.schemes
+            for scheme in schemes
         ]
         extensions = {PAYMENT_IDENTIFIER: IDENTIFIER_DECLARATION}
         return RouteConfig(accepts=options, description="Readings", mime_type="application/json", extensions=extensions)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from fastapi import FastAPI, WebSocket  # noqa: TC002 - FastAPI reads the annotations
@@ -47,6 +47,15 @@ class StreamLimitError(TransportError):
     code: ClassVar[str] = "stream_limit"
 
 
+@dataclass(eq=False, slots=True)
+class _Place:
+    """A stream's place among those that a gateway has at once."""
+
+    client: str
+    has_paid: bool = False
+    taken_away: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class StreamDesk:
     """The streams of a gateway: how many there are, and on what terms.
 
@@ -65,23 +74,30 @@ class StreamDesk:
         self._payments = payments
         self._token = token
         self._keys = StreamKeys.of(payments.signer.secret)
-        self._clients: Counter[str] = Counter()
+        self._places: list[_Place] = []
 
-    def begin(self, client: str) -> None:
-        """Count a stream.
+    def begin(self, client: str) -> _Place:
+        """Return a place for a stream; where all are taken, the oldest on which nothing was paid yet loses its own.
 
         Raises:
-            StreamLimitError: There are too many, in all or of this client.
+            StreamLimitError: There are too many of this client, or too many that pay.
         """
-        if self._clients.total() >= self.config.streams or self._clients[client] >= self.config.streams_each_client:
+        if sum(place.client == client for place in self._places) >= self.config.streams_each_client:
             raise StreamLimitError("there are too many streams: try again later")
-        self._clients[client] += 1
+        if len(self._places) >= self.config.streams:
+            idle = next((place for place in self._places if not place.has_paid), None)
+            if idle is None:
+                raise StreamLimitError("there are too many streams: try again later")
+            idle.taken_away.set()
+            self.end(idle)
+        place = _Place(client)
+        self._places.append(place)
+        return place
 
-    def end(self, client: str) -> None:
-        """Forget a stream that was counted."""
-        self._clients[client] -= 1
-        if self._clients[client] <= 0:
-            del self._clients[client]
+    def end(self, place: _Place) -> None:
+        """Give a place back; a second time does nothing."""
+        if place in self._places:
+            self._places.remove(place)
 
     def seller(self, device: str, mode: str) -> StreamSeller:
         """Return the selling side of a new stream.
@@ -129,10 +145,11 @@ class StreamDesk:
 class _Connection:
     """One stream over one connection, from its terms to its end."""
 
-    def __init__(self, desk: StreamDesk, websocket: WebSocket, device: str) -> None:
+    def __init__(self, desk: StreamDesk, websocket: WebSocket, device: str, place: _Place) -> None:
         self._desk = desk
         self._socket = websocket
         self._device = device
+        self._place = place
         self._follows = websocket.query_params.get("follow", "1") != "0"
         self._deadline = time.monotonic() + desk.config.stream_idle
         self._ended = False
@@ -144,19 +161,29 @@ class _Connection:
         first = await run_in_threadpool(self._desk.first, query)
         await self._send(seller.terms(first))
         receiving = asyncio.ensure_future(self._socket.receive())
+        leaving = asyncio.ensure_future(self._place.taken_away.wait())
         try:
             while True:
                 await self._offer(seller)
-                done, _ = await asyncio.wait({receiving}, timeout=self._patience(seller))
-                if done:
+                await asyncio.wait(
+                    {receiving, leaving}, timeout=self._patience(seller), return_when=asyncio.FIRST_COMPLETED
+                )
+                if leaving.done():
+                    raise StreamLimitError(
+                        "there are too many streams, and nothing was paid on this one: try again later"
+                    )
+                if receiving.done():
                     message = Message.decode(_text_of(receiving.result()), sent_by="buyer")
                     receiving = asyncio.ensure_future(self._socket.receive())
-                    await self._send(*await run_in_threadpool(seller.receive, message))
+                    answers = await run_in_threadpool(seller.receive, message)
+                    self._place.has_paid |= seller.has_sold
+                    await self._send(*answers)
                     self._wait_anew()
                 elif time.monotonic() > self._deadline and not self._is_live(seller):
                     raise StreamLimitError("nothing came for too long: begin again")
         finally:
             receiving.cancel()
+            leaving.cancel()
 
     async def _offer(self, seller: StreamSeller) -> None:
         if not seller.is_open or seller.is_waiting or self._ended:
@@ -192,18 +219,18 @@ def add_streams(app: FastAPI, desk: StreamDesk) -> None:
         await websocket.accept()
         client = websocket.client.host if websocket.client else ""
         try:
-            desk.begin(client)
+            place = desk.begin(client)
         except StreamLimitError as error:
             await _refuse(websocket, error)
             return
         try:
-            await _Connection(desk, websocket, device).run()
+            await _Connection(desk, websocket, device, place).run()
         except WebSocketDisconnect:
             return
         except (PyIotEvmError, sqlite3.Error, OSError) as error:
             await _refuse(websocket, error)
         finally:
-            desk.end(client)
+            desk.end(place)
 
 
 async def _refuse(websocket: WebSocket, error: Exception) -> None:

@@ -30,13 +30,26 @@ if TYPE_CHECKING:
     from pyiot_evm.gateway.signer import Faults
     from pyiot_evm.gateway.storage import BookStorage
 
-__all__ = ["IDENTIFIER_DECLARATION", "PAYMENT_IDENTIFIER", "PaidRequest", "Reply", "Till", "decode_payment"]
+__all__ = [
+    "BY_ALL",
+    "BY_CHANNEL",
+    "IDENTIFIER_DECLARATION",
+    "PAYMENT_IDENTIFIER",
+    "PaidRequest",
+    "Reply",
+    "Till",
+    "decode_payment",
+]
 
 _log = logging.getLogger(__name__)
 _JSON: Final = {"content-type": "application/json"}
 _MAX_HEADER: Final = 16_384
 _WAITING: Final = 4
 _EXACT: Final = "exact"
+BY_ALL: Final = "/by-all"
+"""The route of what is paid by every scheme that the gateway takes."""
+BY_CHANNEL: Final = "/by-channel"
+"""The route of what is too cheap for a transaction of its own."""
 PAYMENT_IDENTIFIER: Final = "payment-identifier"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 IDENTIFIER_DECLARATION: Final[dict[str, Any]] = {
@@ -76,15 +89,17 @@ class PaidRequest:
         url: What exactly is bought: the address of the range that the 402 fixed.
         headers: The request's headers, by lower-case name.
         price: Base units.
+        route: The terms that it is sold on: a path of x402's server.
         produce: Makes the answer.
     """
 
     def __init__(
-        self, *, path: str, url: str, headers: Mapping[str, str], price: int, produce: Callable[[], bytes]
+        self, *, path: str, url: str, headers: Mapping[str, str], price: int, route: str, produce: Callable[[], bytes]
     ) -> None:
         self.path = path
         self.url = url
         self.price = price
+        self.route = route
         self.produce = produce
         self._headers = headers
 
@@ -166,7 +181,7 @@ class Till:
 
         return HTTPRequestContext(
             adapter=cast("Any", request),
-            path=request.path,
+            path=request.route,
             method="GET",
             payment_header=request.get_header("payment-signature"),
         )

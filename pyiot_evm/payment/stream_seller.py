@@ -89,6 +89,7 @@ class StreamSeller:
         self._next = 0
         self._schema: Bytes32 | None = None
         self._offered: tuple[Offer, bytes, bytes] | None = None
+        self._has_sold = False
 
     @property
     def is_open(self) -> bool:
@@ -99,6 +100,11 @@ class StreamSeller:
     def is_waiting(self) -> bool:
         """Whether an offer waits for its voucher."""
         return self._offered is not None
+
+    @property
+    def has_sold(self) -> bool:
+        """Whether a reading was paid."""
+        return self._has_sold
 
     def terms(self, seq: int) -> Message:
         """Return what is sold and how it is paid; a payer pays nothing before it agrees.
@@ -182,7 +188,7 @@ class StreamSeller:
         voucher = SignedVoucher(channel.domain, channel.config, message["ceiling"], message["signature"], lock)
         self._payee.look_at(channel, voucher.ceiling)
         self._sales.sell(voucher, offer, device=self._feed.device, preimage=key, now=self._now())
-        self._offered, self._next = None, offer.seq + 1
+        self._offered, self._next, self._has_sold = None, offer.seq + 1, True
         if not key:
             return [Message("reading", seq=offer.seq, leaf=leaf)]
         return [Message("key", seq=offer.seq, key=key)]

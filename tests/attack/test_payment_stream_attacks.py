@@ -350,6 +350,26 @@ def test_gateway__when_one_client_has_too_many_streams__refuses_the_next_until_o
         assert next(readings).seq == 0
 
 
+def test_gateway__when_strangers_hold_all_streams_and_pay_nothing__makes_room_for_who_pays(shop, devnet):
+    """Four addresses could keep every other client out without paying anything."""
+    with Gateway(shop.machine, GatewayConfig(price_stream=PRICE, streams=2)) as url:
+        address = f"{url.replace('http', 'ws')}/v1/devices/{shop.device}/stream"
+        squatters = [connect(address, compression=None) for _ in range(2)]
+        for socket in squatters:
+            assert Message.decode(socket.recv(timeout=20), sent_by="seller").kind == "terms"
+        with (
+            new_machine(devnet, "buyer").stream(url, shop.device, max_price=MONEY) as first,
+            new_machine(devnet, "buyer").stream(url, shop.device, max_price=MONEY) as second,
+        ):
+            assert [next(first).seq, next(second).seq] == [0, 0]
+            for socket in squatters:
+                answer = Talk(socket).next()
+                assert ("nothing was paid on this one" in refusal(answer), answer["retryable"]) == (True, True)
+            with connect(address, compression=None) as late:  # whoever pays is not displaced
+                assert "too many streams" in refusal(Talk(late).next())
+            assert [next(first).seq, next(second).seq] == [1, 1]
+
+
 def test_gateway__when_a_client_opens_streams_again_and_again__refuses_it_for_a_while(shop):
     """Each one reads the journals; the rate was for requests only."""
     with Gateway(shop.machine, GatewayConfig(requests_each_second=1, burst=2)) as url:

@@ -92,6 +92,28 @@ def test_readings__when_nobody_pays__are_402_with_terms_and_nothing_else(gateway
             assert {option.amount for option in terms.accepts} == {"500" if "limit" in url else "1000"}
 
 
+def test_exact__when_the_price_is_below_what_a_transaction_costs__is_not_taken(devnet, seller, wallet):
+    """Each such payment costs the gateway a transaction, however little it brings."""
+    gateway = Gateway(seller, GatewayConfig(price_row=ROW, price_latest=LATEST, exact_from=LATEST))
+    gateway.url = gateway.start()
+    try:
+        cheap, dear = address_of(gateway, "readings?limit=9"), address_of(gateway, "latest")
+        terms = [
+            decode_payment_required_header(requests.get(url, timeout=10).headers["payment-required"])
+            for url in (cheap, dear)
+        ]
+        assert [[option.scheme for option in each.accepts] for each in terms] == [
+            ["batch-settlement"], ["exact", "batch-settlement"],
+        ]  # fmt: skip
+        paid = pay_once(devnet, wallet, dear, "exact", "pay_" + secrets.token_hex(16))
+        assert requests.get(cheap, headers=paid, timeout=30).status_code == 402
+        assert dollars(devnet, wallet.address) == 10_000_000
+        assert requests.get(dear, headers=paid, timeout=30).status_code == 200
+        assert session_for(devnet, wallet, "batch-settlement").get(cheap, timeout=30).status_code == 200
+    finally:
+        gateway.close()
+
+
 @pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
 def test_requests__when_unmodified__buys_by_both_schemes(devnet, gateway, seller, wallet, scheme):
     before = dollars(devnet, seller.address)
