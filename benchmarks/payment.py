@@ -14,6 +14,7 @@ import statistics
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
@@ -157,21 +158,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vouchers", type=int, default=5_000)
     parser.add_argument("--requests", type=int, default=300)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
     arguments = parser.parse_args()
     found = Vouchers(arguments.vouchers).figures()
     web = requests_a_second(arguments.requests)
     signing, verifying = found["sign"] / found["raw_sign"], found["verify"] / found["raw_verify"]
     both = 1 / (1 / found["sign"] + 1 / found["verify"]) * (1 / found["raw_sign"] + 1 / found["raw_verify"])
+    for name, ratio in (("sign", signing), ("verify", verifying)):
+        raw = found[f"raw_{name}"]
+        print(f"vouchers, {name:6} {found[name]:>9,.0f}/s   raw coincurve {raw:>9,.0f}/s   {ratio:.2f}")
+    print(f"signed and verified: {both:.2f} of raw coincurve (wanted: {VOUCHER_RATIO})")
+    share = web["paid"] / web["free"]
+    print(f"paid requests    {web['paid']:>9,.1f}/s   without payment {web['free']:>7,.1f}/s   {share:.3f}")
     if arguments.json:
-        print(json.dumps(found | web | {"sign_ratio": signing, "verify_ratio": verifying, "ratio": both}))
-    else:
-        for name, ratio in (("sign", signing), ("verify", verifying)):
-            raw = found[f"raw_{name}"]
-            print(f"vouchers, {name:6} {found[name]:>9,.0f}/s   raw coincurve {raw:>9,.0f}/s   {ratio:.2f}")
-        print(f"signed and verified: {both:.2f} of raw coincurve (wanted: {VOUCHER_RATIO})")
-        share = web["paid"] / web["free"]
-        print(f"paid requests    {web['paid']:>9,.1f}/s   without payment {web['free']:>7,.1f}/s   {share:.3f}")
+        results = found | web | {"sign_ratio": signing, "verify_ratio": verifying, "ratio": both}
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     return 0 if both >= VOUCHER_RATIO else 1
 
 
