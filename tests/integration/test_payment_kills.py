@@ -87,16 +87,17 @@ def ending(chain, payer, payee):
 
 
 def payer_dies(chain, points):
-    """Two payments with keys: the first opens and fills the channel, the second fits."""
+    """Three payments with keys: the first opens and fills the channel, the second fits, the third fills it again."""
     payer, payee = Machine.open(chain, "payer"), Machine.open(chain, "payee")
     with points.counted():
         first = payer.pay(payee.address, "0.001", key="first")
         second = payer.pay(payee.address, "0.002", key="second")
-    assert (first.payment.ceiling, second.payment.ceiling) == (1000, 3000)
-    payee.payments.collect(second.voucher)
+        third = payer.pay(payee.address, "0.02", key="third")
+    assert [sent.payment.ceiling for sent in (first, second, third)] == [1000, 3000, 23_000]
+    payee.payments.collect(third.voucher)
     payee.payments.claim()
     payee.payments.settle()
-    payer.payments.payer.sync(second.payment.channel_id)
+    payer.payments.payer.sync(third.payment.channel_id)
     return ending(chain, payer, payee)
 
 
@@ -120,15 +121,19 @@ def payee_dies(chain, points):
 
 
 def payer_leaves(chain, points):
-    """A withdrawal is announced and taken once."""
+    """A withdrawal is announced and taken once; what was claimed stays the payee's."""
     payer, payee = Machine.open(chain, "payer"), Machine.open(chain, "payee")
-    sent = payer.pay(payee.address, "0.001", key="only")
-    channel_id = sent.payment.channel_id
+    sent, side = payer.pay(payee.address, "0.001", key="only"), payer.payments.payer
+    if not side.sync(sent.payment.channel_id).claimed:
+        payee.payments.collect(sent.voucher)
+        payee.payments.claim()
+        payee.payments.settle()
     with points.counted():
-        if not payer.payments.payer.book.channel(channel_id).closing or not pending(payer, channel_id):
-            payer.payments.close(channel_id)
-    payee.payments.collect(sent.voucher) if not pending(payer, channel_id) else None
-    return {"pending": pending(payer, channel_id), "closing": payer.payments.payer.book.channel(channel_id).closing}
+        while (left := side.sync(sent.payment.channel_id)).balance > left.claimed:
+            if (at := side.withdrawable_at(left)) > chain.now():
+                chain.increase_time(at - chain.now() + 1)
+            payer.payments.close(left.channel_id)
+    return ending(chain, payer, payee) | {"pending": pending(payer, left.channel_id), "closing": left.closing}
 
 
 def vault_dies(chain, points):
