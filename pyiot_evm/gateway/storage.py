@@ -39,13 +39,16 @@ class BookStorage:
         return self._book.store.write()
 
     def charge_deposited(self, voucher: dict[str, str]) -> None:
-        """Charge a delivery that a deposit on the chain paid for, after a crash came in between."""
+        """Charge a delivery that a deposit on the chain paid for, after a crash came in between.
+
+        The book does not know of that deposit: the channel is looked at anew before the next payment.
+        """
         ceiling, signature = int(voucher["maxClaimableAmount"]), bytes.fromhex(voucher["signature"].removeprefix("0x"))
 
         def change(known: PayeeChannel | None) -> PayeeChannel | None:
             if known is None or (known.ceiling >= ceiling and known.charged >= ceiling):
                 return None
-            taken = replace(known, charged=max(known.charged, ceiling), note="")
+            taken = replace(known, charged=max(known.charged, ceiling), synced_at=0, note="")
             return taken if known.ceiling > ceiling else replace(taken, ceiling=ceiling, signature=signature)
 
         self._book.update(ChannelId(voucher["channelId"]), change)
