@@ -241,6 +241,32 @@ def test_get__when_the_client_is_killed_at_any_point__the_same_command_pays_once
         sys.stdout.write(f"\n  {scheme}: killed at each of {points - 1} points\n")
 
 
+@pytest.mark.timeout(600)
+def test_get__when_the_client_is_killed_at_any_point_of_its_first_payment__pays_in_once_and_pays_once(
+    chain, gateway, tmp_path, capfd
+):
+    """The first payment signs the most: what goes into the channel."""
+    scheme, points, number = "batch-settlement", 1, 0
+    while number < points:
+        buyer, held = Machine.create(chain, f"buyer-{secrets.token_hex(4)}"), paid_out(chain)
+        start = dollars(chain, buyer.address)
+        killed, found = bought_by_a_child(chain, buyer.name, gateway.latest, scheme, number or None, tmp_path)
+        if number:
+            assert os.WIFSIGNALED(killed), f"point {number} of {points} was not reached"
+            _, found = bought_by_a_child(chain, buyer.name, gateway.latest, scheme, None, tmp_path)
+        else:
+            points = found[2]  # the last one comes when all is done
+        assert found[:2] == (200, "4-4"), f"killed at point {number} of {points}"
+        (channel,) = buyer.payments.channels()[0]
+        assert (channel.ceiling, start - dollars(chain, buyer.address)) == (LATEST, channel.balance)
+        assert buyer.payments.spending().in_period == LATEST
+        assert (charged(chain, buyer.address), paid_out(chain)) == ([LATEST], held + LATEST)
+        number += 1
+    assert points > 8
+    with capfd.disabled():
+        sys.stdout.write(f"\n  first payment: killed at each of {points - 1} points\n")
+
+
 @BOTH
 def test_get__when_the_gateway_is_killed_in_mid_request__the_same_command_pays_once(chain, gateway, buyer, scheme):
     payer, before = HttpPayer(buyer.payments, scheme=scheme), paid_out(chain)
