@@ -12,6 +12,7 @@ The tree::
     ├── TransportError          a node, a server or a file store did not answer as it should
     ├── TransactionError        a transaction was not sent, was not mined or reverted
     │   └── ContractError       a contract refused: one generated subclass for each Solidity error
+    ├── CallbackError           a function that the program gave us (a policy) raised
     └── ConsistencyError        two things that must agree do not: chain and artifact, journal and chain
 
 Each carries ``code`` (stable, for programs), ``retryable`` (the same call may succeed later) and ``hint`` (what to
@@ -31,6 +32,7 @@ from typing import ClassVar
 
 __all__ = [
     "BudgetError",
+    "CallbackError",
     "ConfigurationError",
     "ConsistencyError",
     "ContractError",
@@ -120,6 +122,23 @@ class ContractError(TransactionError):
     """A contract refused a call. Each Solidity error of the suite has a subclass of its own (generated)."""
 
     code = "contract"
+
+
+class CallbackError(PyIotEvmError):
+    """A function that the program gave us, a policy for example, raised or answered with what it must not.
+
+    Args:
+        what: What it is.
+        raised: What it raised.
+    """
+
+    code = "callback"
+    default_hint = "mend that function: it is asked again"
+
+    def __init__(self, what: str, raised: Exception) -> None:
+        super().__init__(f"{what} raised {type(raised).__name__}: {raised}")
+        self.what = what
+        self.raised = raised
 
 
 class ConsistencyError(PyIotEvmError):

@@ -131,8 +131,8 @@ def serve(session: Session, *, name: As, once: Once = False, withdraw: TakeOut =
     machine = session.machine(name, selling=serving(withdraw=withdraw))
     session.output.say(f"answering the orders of {name} on network {session.chain.network}")
     done: list[dict[str, object]] = []
-    with session.stop_signal() as stop:
-        machine.serve(once=once, stop=stop, report=lambda found: done.append(show_action(session, found)))
+    with session.reporting(lambda found: done.append(show_action(session, found))) as (stop, report):
+        machine.serve(once=once, stop=stop, report=report)
     session.output.end(
         {"seller": str(machine.address), "actions": done}, "nothing is open" if once and not done else ""
     )

@@ -182,8 +182,8 @@ def serve(
     given.set_policies(session, rentals, waive=waive, accept_up_to=accept_up_to, withdraw=withdraw)
     session.output.say(f"watching the rentals of {name} on network {session.chain.network}")
     done: list[dict[str, object]] = []
-    with session.stop_signal() as stop:
-        rentals.serve(once=once, stop=stop, report=lambda found: done.append(show_action(session, found)))
+    with session.reporting(lambda found: done.append(show_action(session, found))) as (stop, report):
+        rentals.serve(once=once, stop=stop, report=report)
     session.output.end(
         {"account": str(rentals.address), "actions": done}, "nothing is to be done" if once and not done else ""
     )

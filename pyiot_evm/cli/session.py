@@ -202,6 +202,23 @@ class Session:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
 
+    @contextmanager
+    def reporting(self, show: Callable[[Any], None]) -> Iterator[tuple[threading.Event, Callable[[Any], None]]]:
+        """Give what ends a loop, and what it tells its news to; a reader of our output that went away ends it, too."""
+        gone: list[BrokenPipeError] = []
+        with self.stop_signal() as stop:
+
+            def report(news: Any) -> None:
+                try:
+                    show(news)
+                except BrokenPipeError as error:
+                    gone.append(error)
+                    stop.set()
+
+            yield stop, report
+        if gone:
+            raise gone[0]
+
     def _passphrase(self) -> str:
         """Return the passphrase of the file, the environment or the terminal, in this order."""
         from pyiot_evm.cli.secrets import passphrase_of  # noqa: PLC0415

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pyiot_evm.exceptions import InputError
 from pyiot_evm.types import Address, Bytes32
 
 if TYPE_CHECKING:
@@ -31,10 +32,19 @@ class Claim:
     Attributes:
         amount: Base units; 0 gives the whole deposit back at once.
         evidence: keccak256 of what shows the damage, or zero.
+
+    Raises:
+        InputError: It is no amount, or no hash.
     """
 
     amount: int
     evidence: Bytes32 = Bytes32(bytes(32))  # noqa: RUF009 - immutable
+
+    def __post_init__(self) -> None:
+        if type(self.amount) is not int or self.amount < 0:
+            raise InputError(f"a claim is a number of base units, not {self.amount!r}")
+        if len(self.evidence) != Bytes32.LENGTH:
+            raise InputError(f"evidence is a hash of {Bytes32.LENGTH} bytes, not {self.evidence!r}")
 
 
 Judge = Callable[["RentalView"], Claim | None]

@@ -1,7 +1,8 @@
 """The loops that watch an account's rentals, as owner, as renter and as arbiter, and never miss a deadline.
 
 Each step looks at the chain once, begins whatever can be done now for every rental, and then waits for all of it. A
-rental that cannot be served does not stop the others; a node that does not answer is asked again. What was begun is in
+rental that cannot be served does not stop the others, nor does a policy that raises; a node that does not answer is
+asked again. What was begun is in
 the journals, so a loop can be killed at any line, and two loops of one account do everything once.
 
 Example:
@@ -14,9 +15,11 @@ Example:
 from __future__ import annotations
 
 import logging
+import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pyiot_evm.callbacks import tell
 from pyiot_evm.exceptions import ConsistencyError, PyIotEvmError
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["RentalAction", "RentalLoop", "Step", "Watch"]
 
 _log = logging.getLogger(__name__)
+_TROUBLE = (PyIotEvmError, sqlite3.Error, OSError)  # what may be gone at the next look: a node, a lock, a full disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +104,22 @@ class RentalLoop:
         self._told: dict[tuple[Role, RentalId | str], str] = {}
 
     def run(self, stop: threading.Event, *, report: Callable[[RentalAction], None] | None = None) -> None:
-        """Watch until ``stop`` is set. A chain that does not answer is asked again."""
+        """Watch until ``stop`` is set. A chain that does not answer is asked again; so is a disk that is full.
+
+        Args:
+            stop: Ends the loop.
+            report: Called with each action; what it raises is logged.
+
+        Raises:
+            ConsistencyError: The chain is not the one that the journal is about.
+        """
         while not stop.is_set():
             try:
                 for action in self._act():
-                    if report is not None:
-                        report(action)
+                    tell("the report of a rental loop", report, action)
             except ConsistencyError:
                 raise
-            except PyIotEvmError as error:
+            except _TROUBLE as error:
                 if stop.is_set():
                     return
                 _log.warning("something did not work, trying again: %s", error)
@@ -123,11 +134,11 @@ class RentalLoop:
         return list(self._act())
 
     def _act(self) -> Iterator[RentalAction]:
-        failure: PyIotEvmError | None = None
+        failure: Exception | None = None
         for watch in self._watches:
             try:
                 yield from self._serve(watch)
-            except PyIotEvmError as error:  # one role's trouble must not make the others miss a deadline
+            except _TROUBLE as error:  # one role's trouble must not make the others miss a deadline
                 failure = failure or error
         if failure is not None:
             raise failure

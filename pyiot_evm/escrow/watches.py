@@ -23,11 +23,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from pyiot_evm.callbacks import ask, each
+from pyiot_evm.escrow.policies import Claim
 from pyiot_evm.escrow.records import Role, State
 from pyiot_evm.escrow.rulings import Rulings
 from pyiot_evm.escrow.serving import RentalAction, Step
 from pyiot_evm.escrow.views import view
-from pyiot_evm.exceptions import InputError, PyIotEvmError, TransportError
+from pyiot_evm.exceptions import CallbackError, InputError, PyIotEvmError, TransportError
 
 if TYPE_CHECKING:
     from pyiot_evm.escrow.arbiter import Arbiter
@@ -103,7 +105,11 @@ class OwnerWatch:
         return RentalAction("late", self.role, record.rental_id)
 
     def _claim(self, record: RentalRecord) -> Step | None:
-        claim = self._policy.claim(view(self.clerk, record)) if self._policy.claim is not None else None
+        claim = None
+        if self._policy.claim is not None:
+            claim = ask(
+                "the owner's policy, asked for a claim,", self._policy.claim, view(self.clerk, record), kind=Claim
+            )
         if claim is not None and claim.amount:
             if claim.amount > record.offer.terms.deposit:
                 terms = record.offer.terms
@@ -118,8 +124,9 @@ class OwnerWatch:
     def _prove(self, record: RentalRecord) -> Step | None:
         if self._policy.evidence is None or record.offer.agreement is None:
             return None
-        readings = self._policy.evidence(view(self.clerk, record))
-        call = None if readings is None else Rulings(self.clerk).readings_call(record, readings)
+        what = "the owner's policy, asked for evidence,"
+        readings = ask(what, self._policy.evidence, view(self.clerk, record))
+        call = None if readings is None else Rulings(self.clerk).readings_call(record, each(what, readings))
         return None if call is None else Step("rule", "ruled", call)
 
 
@@ -160,12 +167,16 @@ class RenterWatch:
         return withdrawn(self.clerk, self.role) if self._policy.withdraw else []
 
     def _answer(self, record: RentalRecord, now: int) -> Step | None:
-        policy, clerk = self._policy, self.clerk
-        answer = policy.reply(view(clerk, record)) if policy.reply is not None else None
-        if answer is None and policy.accept_up_to is not None and policy.token in (None, record.offer.terms.token):
-            answer = record.standing.claimed <= policy.accept_up_to
-        margin = policy.reply_margin(window=record.offer.terms.reply_window)
-        if answer is None and now + margin >= record.deadline:
+        clerk, margin = self.clerk, self._policy.reply_margin(window=record.offer.terms.reply_window)
+        is_last_call = now + margin >= record.deadline
+        try:
+            answer = self._reply(record)
+        except CallbackError as error:
+            if not is_last_call:
+                raise
+            _log.warning("rental %s: %s", record.rental_id, error)
+            answer = None
+        if answer is None and is_last_call:
             _log.warning("rental %s: nobody answered the claim, so it is rejected", record.rental_id)
             answer = False
         if answer is None:
@@ -174,6 +185,15 @@ class RenterWatch:
         if answer:
             return Step("accept", "accepted", clerk.contract.accept(rental))
         return Step("reject", "rejected", clerk.contract.reject(rental))
+
+    def _reply(self, record: RentalRecord) -> bool | None:
+        policy, answer = self._policy, None
+        if policy.reply is not None:
+            what = "the renter's policy, asked for a reply,"
+            answer = ask(what, policy.reply, view(self.clerk, record), kind=bool)
+        if answer is None and policy.accept_up_to is not None and policy.token in (None, record.offer.terms.token):
+            return record.standing.claimed <= policy.accept_up_to
+        return answer
 
 
 class ArbiterWatch:
@@ -200,7 +220,9 @@ class ArbiterWatch:
         """Say what is to be done about a rental now."""
         if record.state is not State.DISPUTED or now >= record.deadline or self._policy.ruling is None:
             return None
-        award = self._policy.ruling(view(self.clerk, record))
+        award = ask(
+            "the arbiter's policy, asked for a ruling,", self._policy.ruling, view(self.clerk, record), kind=int
+        )
         if award is None:
             return None
         return Step("rule", "ruled", self._arbiter.rule_call(record, award))

@@ -21,10 +21,12 @@ Example:
 from __future__ import annotations
 
 import logging
+import sqlite3
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from pyiot_evm.callbacks import tell
 from pyiot_evm.exceptions import ConsistencyError, InputError, PyIotEvmError, TransportError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Sale, release
 from pyiot_evm.market.records import OrderRecord
@@ -113,15 +115,14 @@ class SellerLoop:
         self._late: set[OrderId] = set()
 
     def run(self, stop: threading.Event, *, report: Callable[[Action], None] | None = None) -> None:
-        """Answer orders until ``stop`` is set. A chain that does not answer is asked again."""
+        """Answer orders until ``stop`` is set. A chain that is gone is asked again; what ``report`` raises, logged."""
         while not stop.is_set():
             try:
                 for action in self.step():
-                    if report is not None:
-                        report(action)
+                    tell("the report of a seller's loop", report, action)
             except ConsistencyError:
                 raise
-            except PyIotEvmError as error:  # also a token that pays nothing out: the other orders wait for an answer
+            except (PyIotEvmError, sqlite3.Error, OSError) as error:  # also a full disk, or a token that does not pay
                 if stop.is_set():
                     return
                 _log.warning("something did not work, trying again: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 from decimal import Decimal
 from functools import partial
@@ -18,13 +19,14 @@ from pyiot_evm.exceptions import BudgetError, InputError
 from pyiot_evm.hostile import LIES, Hostile
 from pyiot_evm.market.buyer import BuyerPolicy
 from pyiot_evm.market.fetch import FetchPolicy
-from pyiot_evm.market.seller import SellerPolicy
+from pyiot_evm.market.seller import Action, SellerLoop, SellerPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pyiot_evm.chain import Chain
+    from pyiot_evm.market.records import OrderRecord
 
 _NUMBERS = itertools.count()
 _SERIES = "timestamp,value\n" + "".join(f"2015-09-01 13:{minute:02d}:00,{minute}.25\n" for minute in range(10, 30))
@@ -245,6 +247,34 @@ def test_serve__when_asked_to_withdraw__takes_out_what_was_earned(
 
     assert [action.kind for action in seller.serve(once=True)] == ["settled", "withdrawn"]
     assert seller.balance() == Decimal(1001)
+
+
+def test_serve__when_a_report_raises_and_the_disk_is_full__answers_the_other_orders(
+    new_machine: Callable[..., Machine], series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only errors of ours were caught: a full disk, or a program's mistake in its report, ended the loop of all sales.
+    seller = new_machine("seller", selling=SellerPolicy(poll=0.01))
+    offer = seller.sell(series, price=1, serve=False, **_WINDOWS)
+    for buyer in (new_machine("buyer"), new_machine("buyer")):
+        buyer.market.order(offer.id)
+    stop, seen = threading.Event(), []
+    full: list[Exception] = [sqlite3.OperationalError("database or disk is full"), OSError(28, "no space left")]
+    look = SellerLoop.look
+
+    def refuse(loop: SellerLoop) -> list[OrderRecord]:
+        if full:
+            raise full.pop()
+        return look(loop)
+
+    def report(action: Action) -> None:
+        seen.append(action.kind)
+        if len(seen) == 2:
+            stop.set()
+        raise KeyError(action.kind)
+
+    monkeypatch.setattr(SellerLoop, "look", refuse)
+    seller.serve(stop=stop, report=report)
+    assert (seen, full) == (["revealed"] * 2, [])
 
 
 @pytest.mark.parametrize("order", ["order_with_bad_mask", "order_off_curve"])

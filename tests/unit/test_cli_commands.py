@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from pyiot_evm.cli import app
+from pyiot_evm.cli.session import Session
 
 VERBS = {
     "devnet": {"up", "status", "down", "reset", "fund"},
@@ -107,3 +108,21 @@ def test_version__when_asked_for__is_the_package_s():
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
     assert result.stdout.startswith("pyiot-evm 0.")
+
+
+def test_reporting__when_the_reader_of_the_output_went_away__ends_the_loop_in_order():
+    shown = []
+
+    def show(news):
+        shown.append(news)
+        raise BrokenPipeError
+
+    def run():
+        with Session().reporting(show) as (stop, report):
+            report("first")  # the loop goes on to its own end
+            assert stop.is_set()
+            report("second")
+
+    with pytest.raises(BrokenPipeError):
+        run()
+    assert shown == ["first", "second"]

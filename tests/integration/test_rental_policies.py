@@ -1,0 +1,123 @@
+"""Loops of rentals and what people and programs say to them: policies that break, and what awaits a person."""
+
+import sqlite3
+import threading
+
+import pytest
+
+from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
+from pyiot_evm.escrow.records import Role, State
+from pyiot_evm.exceptions import CallbackError
+
+DAMAGE = 3_000_000
+
+
+def broken_about(rental, answer):
+    """A policy with a mistake that shows at one rental alone."""
+
+    def ask(view):
+        if view.id == rental.id:
+            raise KeyError("room 7")
+        return answer
+
+    return ask
+
+
+def claimed(house, **changes):
+    rental = house.checked_out(**changes)
+    return house.owner.rentals.claim(rental.id, DAMAGE)
+
+
+def disputed(house, **changes):
+    rental = claimed(house, **changes)
+    house.arbiter.rentals.judge(rental.offer)
+    return house.renter.rentals.reject(rental.id)
+
+
+# Policies that break
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_serve__when_a_policy_raises_anything__serves_the_other_rentals_and_says_what_was_raised(house, role):
+    # Only errors of ours were caught. A KeyError in a renter's reply ended the loop of all its rentals, and silence
+    # granted the claims.
+    make = {Role.OWNER: house.checked_out, Role.RENTER: lambda: claimed(house), Role.ARBITER: lambda: disputed(house)}
+    bad, good = make[role](), make[role]()
+    house.owner.rentals.owning = OwnerPolicy(claim=broken_about(bad, Claim(DAMAGE)), poll=0.01)
+    house.renter.rentals.renting = RenterPolicy(reply=broken_about(bad, answer=True), poll=0.01)
+    house.arbiter.rentals.arbitrating = ArbiterPolicy(ruling=broken_about(bad, 0), poll=0.01)
+    machine = {Role.OWNER: house.owner, Role.RENTER: house.renter, Role.ARBITER: house.arbiter}[role]
+    stop, seen = threading.Event(), []
+
+    def report(action):
+        seen.append(action)
+        if len(seen) == 2:
+            stop.set()
+
+    machine.rentals.serve(stop=stop, report=report)
+    done = {Role.OWNER: "claimed", Role.RENTER: "accepted", Role.ARBITER: "ruled"}[role]
+    assert [(action.kind, action.rental_id) for action in seen] == [("failed", bad.id), (done, good.id)]
+    assert isinstance(seen[0].error, CallbackError)
+    assert isinstance(seen[0].error.raised, KeyError)
+    assert "KeyError: 'room 7'" in seen[0].error.message
+
+
+def test_serve__when_a_reply_raises_until_the_window_ends__rejects_before_silence_grants_the_claim(house):
+    rental = claimed(house, reply_window=3600)
+    house.renter.rentals.renting = RenterPolicy(reply=broken_about(rental, answer=True), accept_up_to=DAMAGE)
+    assert house.step(house.renter) == ["failed"]
+    house.pass_deadline(rental, but=1000)
+    assert house.step(house.renter) == ["rejected"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (OwnerPolicy(claim=lambda _: DAMAGE), "3000000, which is no Claim"),
+        (OwnerPolicy(claim=lambda _: Claim("all")), "a claim is a number of base units, not 'all'"),
+        (OwnerPolicy(claim=lambda _: Claim(-1)), "base units, not -1"),
+    ],
+)
+def test_serve__when_a_policy_answers_with_something_else__sends_nothing(house, policy, says):
+    rental = house.checked_out()
+    house.owner.rentals.owning = policy
+    (action,) = house.owner.rentals.serve(once=True)
+    assert (action.kind, action.rental_id) == ("failed", rental.id)
+    assert says in action.error.message
+    assert house.owner.rentals.get(rental.id).state is State.CHECKED_OUT
+
+
+def test_serve__when_a_report_raises__goes_on(house):
+    first, second = house.checked_out(), house.checked_out()
+    house.owner.rentals.owning = OwnerPolicy(waive=True, poll=0.01)
+    stop, seen = threading.Event(), []
+
+    def report(action):
+        seen.append(action.rental_id)
+        if len(seen) == 2:
+            stop.set()
+        raise OSError(28, "no space left on device")
+
+    house.owner.rentals.serve(stop=stop, report=report)
+    assert seen == [first.id, second.id]
+
+
+def test_serve__when_the_disk_is_full_for_a_while__goes_on(house, monkeypatch):
+    rental = house.checked_out()
+    house.owner.rentals.owning = OwnerPolicy(waive=True, poll=0.01)
+    stop, seen, full = (
+        threading.Event(),
+        [],
+        [sqlite3.OperationalError("database or disk is full"), OSError(28, "full")],
+    )
+    refresh = type(house.owner.rentals.clerk).refresh
+
+    def refuse(clerk, records):
+        if full:
+            raise full.pop()
+        return refresh(clerk, records)
+
+    monkeypatch.setattr("pyiot_evm.escrow.clerk.Clerk.refresh", refuse)
+    house.owner.rentals.serve(stop=stop, report=lambda action: (seen.append(action.kind), stop.set()))
+    assert seen == ["waived"]
+    assert house.owner.rentals.get(rental.id).state is State.CLOSED
