@@ -30,7 +30,8 @@ Tolerance = Annotated[
     int, typer.Option(metavar="SECONDS", min=0, max=3600, help="How wrong its clock may be, at most an hour.")
 ]
 Meter = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="A file with what was ever used, in whole units; 0 without one.")
+    Path | None,
+    typer.Option(metavar="PATH", help="A file with what was ever used; only whole units count. 0 without one."),
 ]
 Condition = Annotated[
     Path | None, typer.Option(metavar="PATH", help="A file (a photo, an inventory) whose hash it signs.")
@@ -38,6 +39,14 @@ Condition = Annotated[
 Clock = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="A file with the time in Unix seconds; the computer's clock without."),
+]
+OnOpen = Annotated[
+    str | None,
+    typer.Option(
+        "--on-open",
+        metavar="COMMAND",
+        help="What moves the bolt: run at each opening, without a shell, for at most 5 seconds.",
+    ),
 ]
 Chip = Annotated[
     str | None,
@@ -60,6 +69,7 @@ def run(
     meter: Meter = None,
     condition: Condition = None,
     clock: Clock = None,
+    on_open: OnOpen = None,
     journal: Journal = None,
     trust_clock: Trust = False,
 ) -> None:
@@ -67,17 +77,18 @@ def run(
 
     It opens for who has the access key that the owner handed over, in the slot of the owner's offer, and for nothing
     else. The first opening signs the check-in, `pyiot lock try --check-out` the check-out. It may lose power at any
-    moment. The socket stands for Bluetooth or NFC.
+    moment. The socket stands for Bluetooth or NFC. Each file that is named must be there when it starts. Where the
+    command of --on-open fails, the lock logs `jammed` and the opening does not count.
 
     Example:
         pyiot lock run --as bay-7 --socket /run/bay-7 --offer 7.json
         pyiot lock run --as door --owner 0x90F8bf6A479f320ead074411a4B0e7944Ea8c9C1 \
-          --socket /run/door --condition photo.jpg
+          --socket /run/door --condition photo.jpg --on-open "bolt back"
     """
     from pyiot_evm.cli.lock_session import Doorkeeper  # noqa: PLC0415 - not for `--help`
 
     keeper = Doorkeeper(session, name, journal=journal, owner=owner, chip=chip, tolerance=tolerance)
-    keeper.build(meter=meter, condition=condition, clock=clock)
+    keeper.build(meter=meter, condition=condition, clock=clock, on_open=on_open)
     with keeper.lock() as lock, keeper.listening(lock, socket, port) as server, session.stop_signal() as stop:
         keeper.prepare(lock, offer or [], trust_clock=trust_clock)
         server.wait(stop)
@@ -127,9 +138,10 @@ def try_(
         pyiot lock try --key access-key.json --socket /run/bay-7 --check-out \
           --out check-out.json
     """
-    from pyiot_evm.cli.lock_session import client, keep, statement_document  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.cli.lock_session import client, keep, require_out, statement_document  # noqa: PLC0415 - not for `--help`
     from pyiot_evm.device.lock_messages import AccessKey  # noqa: PLC0415
 
+    require_out(out)
     found, phone = AccessKey.read(key.expanduser()), client(session, socket, port)
     said = phone.check_out(found) if check_out else phone.open(found)
     keep(said, out)
@@ -152,9 +164,10 @@ def statements(
     Example:
         pyiot lock statements 0x4f…e1 --socket /run/bay-7 --out last.json
     """
-    from pyiot_evm.cli.lock_session import client, keep, statement_document  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.cli.lock_session import client, keep, require_out, statement_document  # noqa: PLC0415 - not for `--help`
     from pyiot_evm.types import TermsId  # noqa: PLC0415
 
+    require_out(out)
     found = client(session, socket, port).statements(TermsId(terms))
     keep(found[-1] if found else None, out)
     rows = [statement_document(said) for said in found]

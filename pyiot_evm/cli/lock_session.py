@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyiot_evm.cli.output import clock as written_time
 from pyiot_evm.cli.output import fields, table
-from pyiot_evm.device.files import write_new
+from pyiot_evm.device.files import require_new, write_new
 from pyiot_evm.device.lock import Lock
 from pyiot_evm.device.lock_book import LockBook
 from pyiot_evm.device.lock_client import LockClient
+from pyiot_evm.device.lock_command import BoltCommand
 from pyiot_evm.device.lock_messages import AccessError
 from pyiot_evm.device.lock_policy import LockHardware, LockPolicy, hash_in, number_in
 from pyiot_evm.device.lock_server import LockServer
@@ -34,6 +35,7 @@ __all__ = [
     "keep",
     "lines_of",
     "lock_document",
+    "require_out",
     "slot_document",
     "slot_in",
     "state_of",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _MAX_OFFER = 64 * 1024
+_T = TypeVar("_T")
 
 
 class Doorkeeper:
@@ -74,17 +77,28 @@ class Doorkeeper:
         self._policy = LockPolicy(tolerance=tolerance)
         self._hardware = LockHardware()
         self._clock: Callable[[], float] = time.time
+        self._notes: list[str] = []
 
-    def build(self, *, meter: Path | None, condition: Path | None, clock: Path | None) -> None:
-        """Take meter, sensors and clock from files."""
+    def build(self, *, meter: Path | None, condition: Path | None, clock: Path | None, on_open: str | None) -> None:
+        """Take meter, sensors and clock from files, each of which is read once, and the bolt from a command.
+
+        Raises:
+            InputError: A file cannot be read, or holds no number; or there is no such command.
+        """
         parts: dict[str, Any] = {}
         if meter is not None:
             parts["meter"] = number_in(meter.expanduser())
+            stands = _tried("meter", parts["meter"])
+            self._notes.append(f"the meter stands at {stands}; whole units count, decimals are cut off")
         if condition is not None:
             parts["condition"] = hash_in(condition.expanduser())
+            _tried("condition", parts["condition"])
+        if on_open is not None:
+            parts["unlock"] = BoltCommand(on_open)
         self._hardware = LockHardware(**parts)
         if clock is not None:
             self._clock = number_in(clock.expanduser())
+            _tried("clock", self._clock)
 
     def lock(self) -> Lock:
         """Start the lock."""
@@ -114,6 +128,8 @@ class Doorkeeper:
             except AccessError as error:
                 self._session.output.say(f"{file} is no slot: {error}")
         self._session.output.say(f"device {lock.device} obeys {lock.owner}; Ctrl-C ends it")
+        for note in self._notes:
+            self._session.output.say(note)
 
     def document(self, lock: Lock) -> dict[str, Any]:
         """Return what a run leaves behind."""
@@ -144,6 +160,20 @@ class Doorkeeper:
             self._session.output.line(
                 f"{written_time(one.time)}  {one.what}  {one.outcome}{times}  {one.terms_id[:10]}"
             )
+
+
+def _tried(option: str, read: Callable[[], _T]) -> _T:
+    """Read what a file of an option says, once, before the lock relies on it."""
+    try:
+        return read()
+    except OSError as error:
+        raise InputError(
+            f"cannot read the file of --{option}: {error}", hint="it must be there when it starts"
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"the file of --{option} is of no use: {error}", hint="write a number first, like 1012"
+        ) from error
 
 
 def journal_of(session: Session, name: str, journal: Path | None) -> Path:
@@ -182,6 +212,16 @@ def slot_in(file: Path) -> Slot:
     """
     with file.expanduser().open("rb") as opened:
         return Slot.decode(opened.read(_MAX_OFFER + 1))
+
+
+def require_out(out: Path | None) -> None:
+    """Check that a statement can be kept, before a lock is asked to do what it states.
+
+    Raises:
+        InputError: The file is there already, or cannot be made.
+    """
+    if out is not None:
+        require_new(out.expanduser())
 
 
 def keep(said: SignedStatement | None, out: Path | None) -> None:

@@ -19,7 +19,7 @@ from pyiot_evm.exceptions import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["make_private_folder", "replace", "sync_folder", "write_new"]
+__all__ = ["make_private_folder", "replace", "require_new", "sync_folder", "write_new"]
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -30,6 +30,18 @@ def make_private_folder(path: Path) -> Path:
     for folder in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
         folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     return path
+
+
+def require_new(path: Path) -> None:
+    """Check that :func:`write_new` can write a file, before something is done that the file shall keep.
+
+    Raises:
+        InputError: It exists, or its folder takes no file.
+    """
+    if path.exists() or path.is_symlink():
+        raise _exists(path)
+    if not os.access(path.parent, os.W_OK | os.X_OK) or not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: its folder is missing or closed", hint="choose another place")
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -77,8 +89,12 @@ def _link(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError as error:
-        raise InputError(f"{path} exists already", hint="choose another name, or move the file away") from error
+        raise _exists(path) from error
     except OSError:  # a file system without hard links, as on many memory cards
         if path.exists():
-            raise InputError(f"{path} exists already", hint="choose another name, or move the file away") from None
+            raise _exists(path) from None
         temporary.rename(path)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError(f"{path} exists already", hint="choose another name, or move the file away")

@@ -361,7 +361,7 @@ class Lock:
         """Return the meter; the last known reading where it does not answer or went back."""
         try:
             reading = int(self._hardware.meter())
-        except (OSError, ValueError, PyIotEvmError) as error:
+        except (OSError, ValueError, OverflowError, PyIotEvmError) as error:
             _LOG.warning("the lock's meter does not answer: %s", error)
             return self._book.state.meter
         if reading < self._book.state.meter:

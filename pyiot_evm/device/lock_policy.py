@@ -7,6 +7,7 @@ Example:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,8 @@ __all__ = ["LockHardware", "LockPolicy", "hash_in", "number_in"]
 
 _MAX_TOLERANCE: Final = 3600
 _DAY: Final = 24 * 3600
+_NUMBER: Final = re.compile(rb"([0-9]{1,40})(?:\.[0-9]*)?(?:\s|$)")
+_MAX_NUMBER: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +86,34 @@ class LockHardware:
     Attributes:
         unlock: Moves the bolt; raises when it does not move.
         condition: keccak256 of what the sensors see (a photo, an odometer), or zero; an OSError of it counts as zero.
-        meter: What was ever used (kWh, hours), in whole units; it only grows. An OSError of it counts as the last
-            reading that is known.
+        meter: What was ever used (kWh, hours); it only grows, and only whole units count: decimals are cut off. An
+            OSError or ValueError of it counts as the last reading that is known.
     """
 
     unlock: Callable[[], None] = _nothing
     condition: Callable[[], bytes] = _no_condition
-    meter: Callable[[], int] = _no_meter
+    meter: Callable[[], float] = _no_meter
 
 
 def number_in(path: Path) -> Callable[[], int]:
     """Return what reads a number from a file: a meter or a clock of the kernel, or one that a program keeps.
 
+    Decimals are cut off, ``1012.9`` is 1012, and what follows a space is not read: ``1012 kWh``.
+
     Raises:
         OSError: (when called) There is no such file.
-        ValueError: (when called) It holds no number.
+        ValueError: (when called) It holds no number, or one below zero.
     """
-    return lambda: int((path.read_text().split() or [""])[0])
+
+    def read() -> int:
+        with path.open("rb") as file:
+            text = file.read(_MAX_NUMBER).strip()
+        found = _NUMBER.match(text)
+        if found is None:
+            raise ValueError(f"{path} holds no number: {text[:40].decode(errors='replace')!r}")
+        return int(found[1])
+
+    return read
 
 
 def hash_in(path: Path) -> Callable[[], bytes]:

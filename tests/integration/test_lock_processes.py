@@ -176,6 +176,74 @@ def test_program__when_the_lock_runs__takes_the_owner_s_offers_alone(door, tmp_p
         assert (ended["kind"], ended["time"]) == ("check-out", made.END + 3600)
 
 
+def test_run__when_a_file_cannot_be_used__ends_with_2_before_there_is_a_journal(door, tmp_path):
+    """`lock run --meter typo` ran on, and counted nothing. Each file is read once before anything else."""
+    lockside, _entry = new_lockside(tmp_path, door().now)
+    (tmp_path / "words").write_text("about 12 kWh\n")
+    place = ("--as", "door", "--socket", lockside.socket)
+    for options, says in (
+        (("--meter", tmp_path / "typo"), "cannot read the file of --meter: [Errno 2] No such file"),
+        (("--meter", tmp_path / "words"), "the file of --meter is of no use"),
+        (("--condition", tmp_path / "nophoto"), "cannot read the file of --condition: [Errno 2] No such file"),
+        (("--condition", tmp_path), "cannot read the file of --condition: [Errno 21] Is a directory"),
+        (("--clock", tmp_path / "noclock"), "cannot read the file of --clock: [Errno 2] No such file"),
+        (("--on-open", "no-such-program back"), "there is no program to run: 'no-such-program back'"),
+    ):
+        code, error = lockside.command("lock", "run", *place, *options)
+        assert (code, error["error"]["message"][: len(says)]) == (2, says)
+    assert list((tmp_path / "home").rglob("*.lock-journal")) == []
+    assert not lockside.socket.exists()
+
+
+def test_try__when_the_file_of_the_statement_is_there__asks_the_lock_nothing(door, tmp_path):
+    """`lock try --out EXISTING` opened the door, or ended the rental, and failed only then."""
+    made = door()
+    lockside, entry = new_lockside(tmp_path, made.now)
+    made.signer = Home(lockside.environment["PYIOT_HOME"], passphrase=lambda: "the lock's").keyring.device("door")
+    secret = LocalSigner.create().secret
+    slot = made.slot(secret)
+    (tmp_path / "offer.json").write_text(json.dumps(slot.fields()))
+    AccessKey(entry.device, slot.terms_id, secret).write(tmp_path / "key.json")
+    key = ("--key", tmp_path / "key.json")
+    with lockside.running("--owner", made.owner.address, "--offer", tmp_path / "offer.json"):
+        for out in ("photo", "none/in.json"):
+            for more in ((), ("--check-out",)):
+                assert lockside.phone("try", *key, "--out", tmp_path / out, *more)[0] == 2
+            assert lockside.phone("statements", slot.terms_id, "--out", tmp_path / out)[0] == 2
+        assert lockside.phone("statements", slot.terms_id)[1] == {"statements": []}
+        assert lockside.phone("try", *key, "--out", tmp_path / "in.json")[1]["kind"] == "check-in"
+        assert lockside.phone("try", *key, "--out", tmp_path / "in.json", "--check-out")[0] == 2
+        assert len(lockside.phone("statements", slot.terms_id)[1]["statements"]) == 1
+    assert (tmp_path / "photo").read_bytes() == b"all in order"
+
+
+def test_run__when_a_command_moves_the_bolt__opens_by_it_and_stays_when_it_fails(door, tmp_path):
+    made = door()
+    lockside, entry = new_lockside(tmp_path, made.now)
+    lockside.meter.write_text("1000.9\n")
+    made.signer = Home(lockside.environment["PYIOT_HOME"], passphrase=lambda: "the lock's").keyring.device("door")
+    secret = LocalSigner.create().secret
+    slot = made.slot(secret)
+    (tmp_path / "offer.json").write_text(json.dumps(slot.fields()))
+    AccessKey(entry.device, slot.terms_id, secret).write(tmp_path / "key.json")
+    key, bolt = ("--key", tmp_path / "key.json"), tmp_path / "bolt"
+    bolt.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/moved\nexit 1\n')
+    bolt.chmod(0o700)
+    options = ("--owner", made.owner.address, "--offer", tmp_path / "offer.json", "--on-open", f"{bolt} back; $HOME")
+    with lockside.running(*options) as process:
+        assert process.stderr.readline() == "the meter stands at 1000; whole units count, decimals are cut off\n"
+        code, error = lockside.phone("try", *key, "--out", tmp_path / "in.json")
+        assert (code, error["error"]["message"]) == (3, "the lock failed: the lock's hardware failed")
+        assert not (tmp_path / "in.json").exists()
+        bolt.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/moved\n')
+        assert lockside.phone("try", *key, "--out", tmp_path / "in.json")[1]["kind"] == "check-in"
+        lockside.meter.write_text("1013.1\n")
+        assert lockside.phone("try", *key, "--check-out")[1]["units"] == 13
+    assert (tmp_path / "moved").read_text() == "back; $HOME\n" * 2
+    log = lockside.command("lock", "log", "--as", "door")[1]["tries"]
+    assert [one["outcome"] for one in log] == ["ok", "ok", "jammed", "ok", "renter"]
+
+
 def test_run__when_a_second_one_is_started__names_what_is_in_use(door, tmp_path):
     made = door()
     lockside, _entry = new_lockside(tmp_path, made.now)

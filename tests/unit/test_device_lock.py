@@ -404,13 +404,36 @@ def test_hardware__when_nothing_is_built_in__sees_and_counts_nothing(door):
 
 def test_hardware__when_it_is_files__reads_them_each_time(tmp_path):
     meter, photo = number_in(tmp_path / "kwh"), hash_in(tmp_path / "photo")
-    for number in (b"7\n", b" 12 kWh\n"):
-        (tmp_path / "kwh").write_bytes(number)
-        (tmp_path / "photo").write_bytes(number)
-        assert (meter(), photo()) == (int(number.split()[0]), keccak256(number))
-    (tmp_path / "kwh").write_bytes(b"")
-    with pytest.raises(ValueError, match="invalid literal"):
-        meter()
+    for text, number in ((b"7\n", 7), (b" 12 kWh\n", 12), (b"1012.9", 1012), (b"0.99\n", 0), (b"9" * 40, 10**40 - 1)):
+        (tmp_path / "kwh").write_bytes(text)
+        (tmp_path / "photo").write_bytes(text)
+        assert (meter(), photo()) == (number, keccak256(text))
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"kWh 7", b"-7", b"7,5", b"1e9", b"nan", b".5", b"9" * 41, b"\xff7"])
+def test_number_in__when_the_file_holds_none__says_so(tmp_path, text):
+    (tmp_path / "kwh").write_bytes(text)
+    with pytest.raises(ValueError, match="holds no number"):
+        number_in(tmp_path / "kwh")()
+
+
+def test_check_out__when_the_meter_has_decimals__counts_whole_units(door):
+    """A meter in a file that went from 1000 to 1012.9 counted as 0 units. Its decimals are cut off."""
+    door = door()
+    key = door.rent()
+    door.meter = 1000.4
+    door.try_it(key)
+    door.meter = 1012.9
+    assert door.try_it(key, Purpose.CHECK_OUT).statement.units == 12
+
+
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf")])
+def test_check_out__when_the_meter_says_no_number__counts_what_was_known(door, nonsense):
+    door = door()
+    key = door.rent()
+    door.try_it(key)
+    door.meter = nonsense
+    assert door.try_it(key, Purpose.CHECK_OUT).statement.units == 0
 
 
 # The journal
@@ -615,7 +638,7 @@ while True:
 """
 
 
-def test_lock__when_killed_at_any_line__repeats_no_counter_and_gives_one_check_in(door, tmp_path):
+def test_lock__when_killed_after_some_lines__repeats_no_counter_and_gives_one_check_in(door, tmp_path):
     made = door()
     made.lock.close()
     made.path = tmp_path / "door.lock"
