@@ -103,20 +103,23 @@ def rule(
 def bring(session: Session, *, rental: given.Rental, name: As, max_cost: given.MaxCost = "0.1") -> None:
     """Take a rejected claim to the court that the offer names, and pay its fee in ether.
 
-    For offers whose arbiter is the adapter of a court of ERC-792. Owner or renter can do it; once the court has ruled,
-    `pyiot rental serve` of either, or `pyiot rental enforce`, carries the ruling to the escrow.
+    For offers whose arbiter is the adapter of a court of ERC-792. Anybody can do it; once the court has ruled,
+    `pyiot rental serve` of owner or renter, or `pyiot rental enforce`, carries the ruling to the escrow.
 
     Example:
         pyiot rental bring 0x77aa01bc --as guest
     """
     rentals = given.rentals_of(session, name)
-    sent = rentals.bring(given.rental_id(rentals, rental), max_cost=to_units(max_cost, decimals=18))
-    session.output.show({"rental_id": rental, "state": "brought", "transactions": shared.transactions([sent])})
+    wanted = given.rental_id(rentals, rental)
+    sent = rentals.bring(wanted, max_cost=to_units(max_cost, decimals=18))
+    session.output.show({"rental_id": str(wanted), "state": "brought", "transactions": shared.transactions([sent])})
 
 
 @command(nouns, "enforce", CHAIN, TOKEN, SENDS, KEYS, QUIET)
 def enforce(session: Session, *, rental: given.Rental, name: As) -> None:
     """Carry a court's ruling to the escrow, inside the ruling window.
+
+    Anybody can who has the offer file: give that in place of the rental's id.
 
     Example:
         pyiot rental enforce 0x77aa01bc --as guest
@@ -127,7 +130,9 @@ def enforce(session: Session, *, rental: given.Rental, name: As) -> None:
 
 @command(nouns, "close", CHAIN, TOKEN, SENDS, KEYS, QUIET)
 def close(session: Session, *, rental: given.Rental, name: As) -> None:
-    """End a rental by its default, once the deadline of its state has passed. Anybody can.
+    """End a rental by its default, once the deadline of its state has passed.
+
+    Anybody can who has the offer file: give that in place of the rental's id.
 
     Never handed over, or neither check-in nor check-out: all to the renter. Checked in and never out: the fee to the
     owner, who may still claim. No claim: the deposit to the renter. No answer: the claim to the owner. No ruling: the
@@ -135,6 +140,7 @@ def close(session: Session, *, rental: given.Rental, name: As) -> None:
 
     Example:
         pyiot rental close 0x77aa01bc --as driver
+        pyiot rental close bay-7.json --as passer-by
     """
     rentals = given.rentals_of(session, name)
     show_rental(session, rentals, rentals.close(given.rental_id(rentals, rental)), name)

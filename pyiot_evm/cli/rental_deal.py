@@ -1,4 +1,4 @@
-"""``pyiot rental``, the deal: offer, open, hand over, refund, cancel, list, show."""
+"""``pyiot rental``, the deal: offer, open, hand over, refund, cancel, restore, list, show."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,6 +146,26 @@ def cancel(session: Session, *, file: given.OfferFile, name: As) -> None:
 
     found = given.rentals_of(session, name).cancel(RentalOffer.read(file).id)
     session.output.show(documents.offer(session.chain, found.offer) | {"state": found.state.value})
+
+
+@command(nouns, "restore", CHAIN, TOKEN, KEYS, QUIET)
+def restore(session: Session, *, file: given.OfferFile, name: As) -> None:
+    """Read an offer and its rental back from the offer's file and the chain.
+
+    For when the journal was lost: as owner, as renter or as arbiter. Nothing is paid or sent, and the access key comes
+    out of NAME's own key. Statements of the device that were only held are lost, and so is the note that a refund was
+    signed.
+
+    Example:
+        pyiot rental restore bay-7.json --as charger
+    """
+    from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
+
+    rentals, offer = given.rentals_of(session, name), RentalOffer.read(file)
+    if (found := rentals.restore(offer)) is not None:
+        show_rental(session, rentals, found, name)
+    else:
+        session.output.show(documents.offer(session.chain, offer) | {"state": given.offer_state(rentals, offer)})
 
 
 @command(nouns, "list", CHAIN, TOKEN, KEYS)

@@ -33,7 +33,9 @@ _T = TypeVar("_T")
 nouns = typer.Typer(cls=HelpfulGroup, help="Rent and rent out what a device guards.", no_args_is_help=True)
 
 OfferFile = Annotated[Path, typer.Argument(metavar="FILE", help="An offer file of `pyiot rental offer`.")]
-Rental = Annotated[str, typer.Argument(metavar="RENTAL", help="A rental's id, or any unique beginning of it.")]
+Rental = Annotated[
+    str, typer.Argument(metavar="RENTAL", help="A rental's id, any unique beginning of it, or its offer file.")
+]
 RentalOrFile = Annotated[
     str, typer.Argument(metavar="RENTAL", help="A rental's id, any unique beginning of it, or an offer file.")
 ]
@@ -96,6 +98,9 @@ Offers = Annotated[
     Optional[list[Path]],
     typer.Option("--offer", metavar="FILE", help="An offer file that names NAME as its arbiter."),
 ]
+OfferOf = Annotated[
+    Optional[Path], typer.Option("--offer", metavar="FILE", help="The offer file, where the rental is not NAME's own.")
+]
 Once = Annotated[bool, typer.Option("--once", help="Do what can be done now, and end.")]
 Waive = Annotated[bool, typer.Option("--waive", help="Give deposits back as soon as the device has checked out.")]
 MaxCost = Annotated[str, typer.Option(metavar="ETHER", help="Refuse a court that asks more, in ether.")]
@@ -110,13 +115,15 @@ Sum = Annotated[Optional[str], typer.Option("--amount", metavar="AMOUNT", help="
 _LEAST_DIGITS = 4
 
 
-def rentals_of(session: "Session", name: str, *, offers: "Iterable[Path]" = ()) -> "Rentals":
-    """Open a name's rentals; as an arbiter it takes note of offer files."""
+def rentals_of(session: "Session", name: str, *, offers: "Iterable[Path]" = (), offer: Path | None = None) -> "Rentals":
+    """Open a name's rentals; as an arbiter it takes note of offer files, and of one as anybody."""
     from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
 
     rentals = session.machine(name).rentals
     for path in offers:
         rentals.judge(RentalOffer.read(path))
+    if offer is not None:
+        rentals.find(RentalOffer.read(offer))
     return rentals
 
 
@@ -193,13 +200,16 @@ def offer_state(rentals: "Rentals", offer: "RentalOffer") -> str:
 
 
 def rental_id(rentals: "Rentals", text: str) -> "RentalId":
-    """Find the rental that this is the id of, or its beginning.
+    """Find the rental that this is the id of, or its beginning, or the offer file.
 
     Raises:
         InputError: None or more than one of this account's rentals is.
     """
+    from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
     from pyiot_evm.types import RentalId  # noqa: PLC0415
 
+    if Path(text).is_file():
+        return rentals.find(RentalOffer.read(text)).rental_id
     digits = text.lower().removeprefix("0x")
     if not digits or set(digits) - set(hexdigits):
         raise InputError(f"neither an id nor a file: {text!r}", hint="`pyiot rental list` shows the rentals")
@@ -209,7 +219,7 @@ def rental_id(rentals: "Rentals", text: str) -> "RentalId":
     found = [item for item in known if item.hex().startswith(digits)]
     if len(found) != 1:
         many = f"{len(found)} rentals begin" if found else "no rental of this account begins"
-        hint = "`pyiot rental list` shows them; an arbiter names the offer's file with --offer"
+        hint = "`pyiot rental list` shows them; who is neither owner nor renter names the offer's file instead"
         raise InputError(f"{many} with {text}", hint=hint)
     return found[0]
 

@@ -1,12 +1,16 @@
 """``pyiot rental``, its use: the access key, and what the device signed."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyiot_evm.cli import rental_options as given
 from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
 from pyiot_evm.cli.rental_deal import show_rental
 from pyiot_evm.cli.rental_options import nouns
 from pyiot_evm.cli.session import Session
+
+if TYPE_CHECKING:
+    from pyiot_evm.device.rental_messages import SignedStatement
+    from pyiot_evm.escrow.facade import Rentals
 
 __all__: list[str] = []
 
@@ -28,7 +32,9 @@ def key(session: Session, *, rental: given.Rental, name: As, out: given.KeyOut) 
 
 
 @command(nouns, "checkin", CHAIN, TOKEN, SENDS, KEYS, QUIET)
-def checkin(session: Session, *, file: given.StatementFile, name: As, hold: given.Hold = False) -> None:
+def checkin(
+    session: Session, *, file: given.StatementFile, name: As, hold: given.Hold = False, offer: given.OfferOf = None
+) -> None:
     """Show the chain that the device saw the renter get in.
 
     Needed only where the device may die before it checks out: with a check-in the owner keeps the fee, without one
@@ -37,26 +43,30 @@ def checkin(session: Session, *, file: given.StatementFile, name: As, hold: give
     Example:
         pyiot rental checkin check-in.json --as driver
     """
-    show_statement(session, file, name, hold=hold, is_check_in=True)
+    rentals = given.rentals_of(session, name, offer=offer)
+    show_statement(session, rentals, given.statement_of(file, is_check_in=True), name, hold=hold)
 
 
 @command(nouns, "checkout", CHAIN, TOKEN, SENDS, KEYS, QUIET)
-def checkout(session: Session, *, file: given.StatementFile, name: As, hold: given.Hold = False) -> None:
+def checkout(
+    session: Session, *, file: given.StatementFile, name: As, hold: given.Hold = False, offer: given.OfferOf = None
+) -> None:
     """Show the chain the device's check-out.
 
-    The owner is paid the fee and what was metered; the deposit comes free, unless the owner claims on it. Owner or
-    renter can do it, whoever has the file. Only the device that the offer pins can have signed it.
+    The owner is paid the fee and what was metered; the deposit comes free, unless the owner claims on it. Whoever has
+    the file can do it; who is neither owner nor renter gives the offer file too. Only the device that the offer pins
+    can have signed it.
 
     Example:
         pyiot rental checkout check-out.json --as driver
+        pyiot rental checkout check-out.json --as passer-by --offer bay-7.json
     """
-    show_statement(session, file, name, hold=hold, is_check_in=False)
+    rentals = given.rentals_of(session, name, offer=offer)
+    show_statement(session, rentals, given.statement_of(file, is_check_in=False), name, hold=hold)
 
 
-def show_statement(session: Session, file: Path, name: str, *, hold: bool, is_check_in: bool) -> None:
+def show_statement(session: Session, rentals: "Rentals", said: "SignedStatement", name: str, *, hold: bool) -> None:
     """Keep a device's statement, and show it on the chain unless it is only to be kept."""
-    said = given.statement_of(file, is_check_in=is_check_in)
-    rentals = given.rentals_of(session, name)
     if hold:
         rentals.hold(said)
         session.output.show({"terms_id": "0x" + said.statement.terms_id.hex(), "state": "held"})

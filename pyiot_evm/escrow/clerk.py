@@ -120,7 +120,7 @@ class Clerk(Sender):
             is_draft = standing.state is State.NONE and record.state in (State.DRAFTED, State.ABANDONED)
             if not is_draft and standing != record.standing:
                 self.journal.set_standing(record, standing)
-            fresh.append(self._fresh(record))
+            fresh.append(self._kept(record) or replace(record, standing=standing))
         return fresh
 
     def open_rentals(self, role: Role) -> list[RentalRecord]:
@@ -128,8 +128,8 @@ class Clerk(Sender):
         known = self.journal.rentals(self.address, role=role, is_open=True, abandoned=True)
         return [record for record in self.refresh(known) if not record.state.is_over]
 
-    def _fresh(self, record: RentalRecord) -> RentalRecord:
-        return self.journal.rental(record.rental_id, record.account, record.role) or record
+    def _kept(self, record: RentalRecord) -> RentalRecord | None:
+        return self.journal.rental(record.rental_id, record.account, record.role)
 
     def find(
         self, role: Role, owner: Address, *, born: Callable[[], int], offer_of: Callable[[TermsId], RentalOffer | None]
@@ -157,13 +157,31 @@ class Clerk(Sender):
 
         The block is not signed, and whoever handed on the file may have put in a later one, to hide the rental.
         """
-        owner = offer.terms.owner
-        if not self.chain.call(self.contract.is_nonce_used(owner, offer.terms.salt)):
+        if not self._is_used(offer) or self._opening(offer) is not None:
             return offer
-        topics = [structs.RentalOpened.TOPIC, None, bytes(12) + owner]
+        return replace(offer, block=0)
+
+    def rental_of(self, offer: RentalOffer, role: Role) -> RentalRecord | None:
+        """Read from the chain the rental that was opened of an offer, whoever opened it; ``None`` where nobody did.
+
+        Args:
+            offer: Terms open once, so they have one rental.
+            role: What this account is in it.
+        """
+        if not self._is_used(offer):
+            return None
+        for found in (offer, replace(offer, block=0)):
+            if (event := self._opening(found)) is not None:
+                return self.refresh([self._opened(event, found, role)])[0]
+        return None
+
+    def _is_used(self, offer: RentalOffer) -> bool:
+        return bool(self.chain.call(self.contract.is_nonce_used(offer.terms.owner, offer.terms.salt)))
+
+    def _opening(self, offer: RentalOffer) -> structs.RentalOpened | None:
+        topics = [structs.RentalOpened.TOPIC, None, bytes(12) + offer.terms.owner]
         logs = self.chain.logs(address=self.contract.address, topics=topics, from_block=offer.block)
-        is_shown = any(structs.RentalOpened.from_log(log).terms_id == offer.id for log in logs)
-        return offer if is_shown else replace(offer, block=0)
+        return next((e for e in map(structs.RentalOpened.from_log, logs) if e.terms_id == offer.id), None)
 
     def forget_scan(self, role: Role, owner: Address) -> None:
         """Make the next :meth:`find` read from the beginning: an older offer came in."""
@@ -277,4 +295,4 @@ class Clerk(Sender):
     def draft_of(self, record: RentalRecord, state: State) -> RentalRecord:
         """Put a rental that is not on the chain into one of the renter's own states."""
         self.journal.set_standing(record, replace(_NEVER_OPENED, state=state))
-        return self._fresh(record)
+        return self._kept(record) or record

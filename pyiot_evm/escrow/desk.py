@@ -22,7 +22,7 @@ from pyiot_evm.escrow.records import Role
 from pyiot_evm.escrow.renter import Renter
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.market.vault import Vault
-from pyiot_evm.types import Address, Bytes32, DeviceId, RentalId
+from pyiot_evm.types import Address, Bytes32, DeviceId, RentalId, TermsId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,7 @@ class RentalDesk:
         self.arbitrating = arbitrating or ArbiterPolicy()
         self._signer = signer
         self._device = device
+        self._found: dict[RentalId, RentalRecord] = {}
 
     def close_journal(self) -> None:
         """Close the journal; it is opened again when it is used again."""
@@ -129,28 +130,29 @@ class RentalDesk:
         if other is not None:
             return InputError(f"{self.address} is the {other.role} of rental {wanted}, not its {' or '.join(roles)}")
         as_what = f" as {' or '.join(roles)}" if roles else ""
-        hint = "`pyiot rental list` shows them; an arbiter names the offer's file with --offer"
+        hint = "`pyiot rental list` shows them; who is neither owner nor renter names the offer's file instead"
         return InputError(f"{self.address} has no rental {wanted}{as_what}", hint=hint)
 
     def _known(self, rental: RentalId, roles: tuple[Role, ...]) -> RentalRecord | None:
         found = (self.journal.rental(rental, self.address, role) for role in roles or tuple(Role))
-        return next((record for record in found if record is not None), None)
+        mine = next((record for record in found if record is not None), None)
+        return self._found.get(rental) if mine is None and not roles else mine
 
-    def _of_terms(self, said: SignedStatement) -> RentalRecord:
-        def find() -> RentalRecord | None:
-            mine = self.journal.rentals(self.address)
-            return next((r for r in mine if r.terms_id == said.statement.terms_id), None)
-
-        found = find()
+    def _said_of(self, said: SignedStatement) -> RentalRecord:
+        found = self._of_terms(TermsId(said.statement.terms_id))
         if found is None:
             self._look()
-            found = find()
+            found = self._of_terms(TermsId(said.statement.terms_id))
         if found is None:
             raise InputError(
                 f"{self.address} has no rental of the terms {Bytes32(said.statement.terms_id)}",
-                hint="`pyiot rental list` shows the rentals",
+                hint="`pyiot rental list` shows the rentals; for somebody else's, name its offer file with --offer",
             )
         return self.clerk.refresh([found])[0]
+
+    def _of_terms(self, terms_id: TermsId) -> RentalRecord | None:
+        known = (*self.journal.rentals(self.address), *self._found.values())
+        return next((record for record in known if record.terms_id == terms_id), None)
 
     def _view(self, record: RentalRecord) -> RentalView:
         return views.view(self.clerk, record)

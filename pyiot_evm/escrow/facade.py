@@ -115,9 +115,51 @@ class Rentals(RentalDesk):
             return record
         return Offering(self.clerk).cancel(record)
 
-    def restore(self, offer: RentalOffer) -> OfferRecord:
-        """Put back an offer of this account from its file, after the journal was lost."""
-        return Offering(self.clerk).restore(offer)
+    def restore(self, offer: RentalOffer) -> RentalView | None:
+        """Read back what an offer file and the chain know, after the journal was lost; nothing is paid.
+
+        As owner the offer and its rental, as renter the rental and its access key, as arbiter the rental.
+
+        Returns:
+            The rental; ``None`` where nobody has opened this account's offer.
+
+        Raises:
+            InputError: This account neither made the offer nor opened it, nor is it the arbiter.
+            VerificationError: Its document is not the one that was signed.
+        """
+        terms = offer.terms
+        if terms.owner != self.address and (rented := self._renter.restore(offer)) is not None:
+            return self._view(rented)
+        if terms.arbiter == self.address != terms.owner:
+            self._arbiter.watch(offer)
+        else:
+            Offering(self.clerk).restore(offer)
+        self._look()
+        found = self._of_terms(offer.id)
+        return None if found is None else self._view(found)
+
+    def find(self, offer: RentalOffer) -> RentalView:
+        """Return the rental of an offer, whoever opened it: from then on its id can be named here.
+
+        As owner, renter or arbiter it is this account's own. Anybody can show what a device signed, enforce a court's
+        ruling, and close a rental after its deadline.
+
+        Raises:
+            InputError: Nobody opened it, or it is for another chain.
+        """
+        self.clerk.check_place(offer)
+        offer.check_parts()
+        if offer.terms.arbiter == self.address:
+            self._arbiter.watch(offer)
+        if self._of_terms(offer.id) is None:
+            self._look()
+        if (mine := self._of_terms(offer.id)) is not None:
+            return self._view(self.clerk.refresh([mine])[0])
+        found = self.clerk.rental_of(offer, Role.CARRIER)
+        if found is None:
+            raise InputError(f"nobody opened the offer {offer.id}")
+        self._found[found.rental_id] = found
+        return self._view(found)
 
     # Open
 
@@ -188,7 +230,7 @@ class Rentals(RentalDesk):
         Raises:
             VerificationError: The device did not say this.
         """
-        record = self._of_terms(said)
+        record = self._said_of(said)
         self.clerk.check_statement(record.offer, said)
         self.journal.keep_statement(said)
 
@@ -199,7 +241,7 @@ class Rentals(RentalDesk):
             InputError: This account has no such rental, or it is not active.
             VerificationError: The device did not say this.
         """
-        return self._view(show_statement(self.clerk, self._of_terms(said), said))
+        return self._view(show_statement(self.clerk, self._said_of(said), said))
 
     # Claim
 

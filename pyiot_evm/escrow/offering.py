@@ -158,8 +158,9 @@ class Offering:
         clerk = self._clerk
         try:
             clerk.send_once(record.terms_id, "cancel", clerk.contract.cancel_nonce(record.offer.terms.salt))
-        except NonceAlreadyUsed as error:
-            raise InputError(f"the offer {record.terms_id} was opened already: its rental goes on") from error
+        except NonceAlreadyUsed as error:  # opened, or taken back by a signed call that somebody carried
+            if clerk.rental_of(record.offer, Role.OWNER) is not None:
+                raise InputError(f"the offer {record.terms_id} was opened already: its rental goes on") from error
         cancelled = replace(record, state=OfferState.CANCELLED)
         clerk.journal.set_offer(cancelled)
         return cancelled

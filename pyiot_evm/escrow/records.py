@@ -24,6 +24,7 @@ class Role(StrEnum):
     OWNER = "owner"
     RENTER = "renter"
     ARBITER = "arbiter"
+    CARRIER = "carrier"  # anybody else: it sends what another signed, or what anybody may send
 
 
 class OfferState(StrEnum):

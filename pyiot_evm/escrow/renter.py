@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pyiot_evm.contracts import deposit_escrow as structs
@@ -92,8 +93,7 @@ class Renter:
         known = clerk.journal.rental(record.rental_id, clerk.address, Role.RENTER)
         (standing,) = clerk.standings([record.rental_id])
         if standing.state is not State.NONE:  # it is on the chain, whatever the journal knows
-            clerk.journal.add_rentals([record])
-            return clerk.refresh([known or record])[0]
+            return self._restored(record) if known is None else clerk.refresh([known])[0]
         inspect(clerk, offer, self._policy)
         if clerk.chain.call(clerk.contract.is_nonce_used(offer.terms.owner, offer.terms.salt)):
             raise InputError("somebody opened this offer, or its owner took it back")
@@ -104,6 +104,25 @@ class Renter:
         if known.state is not State.DRAFTED or clerk.now() >= good_until(known):
             clerk.journal.redraft(known, created_at=clerk.now())
         return clerk.journal.rental(record.rental_id, clerk.address, Role.RENTER) or record
+
+    def restore(self, offer: RentalOffer) -> RentalRecord | None:
+        """Read back this renter's rental of an offer after the journal was lost; ``None`` where it opened none.
+
+        Raises:
+            InputError: The offer is for another chain.
+            VerificationError: Its document is not the one that was signed.
+        """
+        clerk = self._clerk
+        clerk.check_place(offer)
+        offer.check_parts()
+        record = self._draft(offer)
+        (standing,) = clerk.standings([record.rental_id])
+        return None if standing.state is State.NONE else self.take_key(self._restored(record))
+
+    def _restored(self, record: RentalRecord) -> RentalRecord:
+        clerk = self._clerk
+        clerk.journal.add_rentals([replace(record, offer=clerk.grounded(record.offer))])
+        return clerk.refresh([record])[0]
 
     def _draft(self, offer: RentalOffer) -> RentalRecord:
         clerk, terms_id = self._clerk, offer.id

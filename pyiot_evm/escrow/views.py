@@ -123,11 +123,16 @@ def view(clerk: Clerk, record: RentalRecord) -> RentalView:
 
 
 def events_of(clerk: Clerk, record: RentalRecord) -> list[Any]:
-    """Return a rental's events, in the chain's order."""
+    """Return a rental's events, in the chain's order; the offer's word for where they begin is a stranger's."""
     kinds = {kind.TOPIC: kind for kind in _EVENTS}
     topics: list[Any] = [list(kinds), record.rental_id]
-    logs: Sequence[Log] = clerk.chain.logs(address=clerk.contract.address, topics=topics, from_block=record.offer.block)
-    return [kinds[log.topics[0]].from_log(log) for log in logs]
+    events: list[Any] = []
+    for first in (record.offer.block, 0):
+        logs: Sequence[Log] = clerk.chain.logs(address=clerk.contract.address, topics=topics, from_block=first)
+        events = [kinds[log.topics[0]].from_log(log) for log in logs]
+        if record.state in _UNOPENED or any(isinstance(event, structs.RentalOpened) for event in events):
+            break
+    return events
 
 
 def ending_of(offer: RentalOffer, events: Sequence[Any]) -> Ending:
@@ -160,4 +165,5 @@ def ending_of(offer: RentalOffer, events: Sequence[Any]) -> Ending:
     return Ending(how, charge, units, to_owner, to_renter)
 
 
+_UNOPENED = (State.NONE, State.DRAFTED, State.ABANDONED)
 _CLOSED = {State.CHECKED_OUT: "released", State.CLAIMED: "granted", State.DISPUTED: "unruled"}

@@ -98,6 +98,7 @@ class Page:
             "PYIOT_HOME": str(folder / ".pyiot"),
             "PYIOT_PASSPHRASE": "a passphrase for the documentation",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PYTHONUTF8": "1",
             "XDG_CACHE_HOME": str(folder / ".cache"),
         }

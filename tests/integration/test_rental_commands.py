@@ -153,6 +153,34 @@ def test_commands__when_refused__exit_2_and_say_why(terminal: Terminal) -> None:
     assert "state            signed" in terminal.rental("show", terminal.offer, "--as", "owner").stdout
 
 
+def test_restore__when_the_journal_is_gone__reads_it_back_from_the_file(terminal: Terminal) -> None:
+    rental = terminal.open()
+    terminal.rental("handover", rental, "--as", "owner")
+    (terminal.chain.path / "rentals.sqlite").unlink()
+    assert "owner has no rentals" in terminal.rental("list", "--as", "owner").stderr
+    restored = terminal.rental("restore", terminal.offer, "--as", "owner")
+    assert "active" in restored.stdout
+    assert "when the device has checked out" in restored.stderr
+    assert terminal.rental("restore", terminal.offer, "--as", "renter", "--quiet").stdout.strip() == rental
+    terminal.rental("key", rental, "--as", "renter", "--out", terminal.folder / "key.json")
+    terminal.make("--again")
+    assert "state            signed" in terminal.rental("restore", terminal.offer, "--as", "owner").stdout
+    assert "not of" in terminal.rental("restore", terminal.offer, "--as", "renter", code=2).stderr
+
+
+def test_close__when_a_stranger_has_the_offer_file__ends_the_rental(terminal: Terminal) -> None:
+    Machine.create(terminal.chain, "stranger").close()
+    rental = terminal.open()
+    terminal.rental("handover", rental, "--as", "owner")
+    said = terminal.say("out", CheckOut)
+    assert "--offer" in terminal.rental("checkout", said, "--as", "stranger", code=2).stderr
+    assert "has no rental" in terminal.rental("close", rental, "--as", "stranger", code=2).stderr
+    terminal.rental("checkout", said, "--as", "stranger", "--offer", terminal.offer)
+    assert "WindowIsOpen" in terminal.rental("close", terminal.offer, "--as", "stranger", "--json", code=3).stdout
+    terminal.chain.increase_time(86_401)
+    assert "ending        released" in terminal.rental("close", terminal.offer, "--as", "stranger").stdout
+
+
 AGREEMENT = {
     "fields": [{"name": "temperature", "unit": "Cel", "scale": 2}],
     "limits": {"temperature": ["2", "8"]}, "count": 3, "span": "30m", "award": "1.5",

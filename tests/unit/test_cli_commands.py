@@ -20,14 +20,16 @@ VERBS = {
         *("withdraw", "cancel"),
     },
     "rental": {
-        *("offer", "open", "handover", "refund", "cancel", "list", "show", "key", "checkin", "checkout"),
+        *("offer", "open", "handover", "refund", "cancel", "restore", "list", "show", "key"),
+        "checkin",
+        "checkout",
         *("claim", "waive", "accept", "reject", "rule", "bring", "enforce", "close", "withdraw", "serve"),
     },
 }
 SENDERS = {
     *("data sell", "data buy", "data settle", "data refund", "data dispute", "data resell", "data serve"),
     *("data withdraw", "data cancel", "device register", "device rotate", "device revoke", "device transfer", "deploy"),
-    *(f"rental {verb}" for verb in VERBS["rental"] - {"list", "show", "key"}),
+    *(f"rental {verb}" for verb in VERBS["rental"] - {"list", "show", "key", "restore"}),
 }
 CHAINLESS = {"devnet up", "devnet status", "devnet down", "devnet reset", "key list", "key backup", "key restore"}
 
