@@ -5,11 +5,11 @@ x402's facilitator waits for blocks; every paid request is served in a thread, s
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from pyiot_evm.chain.deployment import X402_CHANNELS
@@ -21,6 +21,7 @@ from pyiot_evm.gateway.readings import ReadingSource
 from pyiot_evm.gateway.signer import FacilitatorSigner, Faults
 from pyiot_evm.gateway.storage import BookStorage
 from pyiot_evm.gateway.till import BY_ALL, BY_CHANNEL, IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
+from pyiot_evm.market.locks import LockedElsewhereError, try_lock
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
 from pyiot_evm.payment.places import is_ours
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from pyiot_evm.gateway.stream import StreamDesk
     from pyiot_evm.machine import Machine
+    from pyiot_evm.payment.payee import Watchtower
     from pyiot_evm.payment.records import PayeeChannel
 
 __all__ = ["Gateway"]
@@ -66,7 +68,7 @@ class Gateway:
         self._faults = Faults()
         self._server: Any = None
         self._thread: threading.Thread | None = None
-        self._watchtower = self.payments.watchtower()
+        self._watchtower: Watchtower | None = None
         self._readings = self._source()
         self._lock: IO[str] | None = None
 
@@ -81,7 +83,7 @@ class Gateway:
         return self._readings is not None
 
     def app(self) -> FastAPI:
-        """Return the ASGI application, for any server.
+        """Return the ASGI application, for any server; :meth:`close` frees what it holds.
 
         Raises:
             ConfigurationError: The extra `gateway` is not installed.
@@ -137,31 +139,42 @@ class Gateway:
             self.close()
 
     def start(self, *, host: str = "127.0.0.1", port: int = 0) -> str:
-        """Serve in a thread and return the gateway's address.
+        """Serve in a thread and return the gateway's address; after :meth:`close` it can start again.
 
         Raises:
-            ConfigurationError: It cannot listen there, e.g. because the port is taken.
+            InputError: It serves already.
+            ConfigurationError: It cannot listen there, e.g. because the port is taken; nothing is left open.
         """
-        self._server = self._uvicorn()
-        listening = _listen(host, port)
-        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="pyiot gateway", daemon=True)
-        self._thread.start()
-        end = time.monotonic() + _READY
-        while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > end:
-                raise ConfigurationError(f"the gateway did not come up on {host}:{port}")
-            time.sleep(0.01)
-        self._watchtower.start()
+        if self._thread is not None:
+            raise InputError("the gateway serves already", hint="close it first")
+        with ExitStack() as undo:
+            listening = undo.enter_context(_listen(host, port))
+            undo.callback(self.close)
+            server = self._server = self._uvicorn()
+            self._watchtower = self.payments.watchtower()
+            thread = threading.Thread(target=server.run, args=([listening],), name="pyiot gateway", daemon=True)
+            thread.start()
+            self._thread = thread
+            end = time.monotonic() + _READY
+            while not server.started:
+                if not thread.is_alive() or time.monotonic() > end:
+                    raise ConfigurationError(f"the gateway did not come up on {host}:{port}")
+                time.sleep(0.01)
+            self._watchtower.start()
+            undo.pop_all()
         return _url(listening)
 
     def close(self) -> None:
         """Stop serving; a second call does nothing."""
         if self._server is not None:
             self._server.should_exit = True
+            self._server = None
         if self._thread is not None:
             self._thread.join(timeout=_READY)
             self._thread = None
-        self._watchtower.close()
+        if self._watchtower is not None:
+            self._watchtower.close()
+            self._watchtower = None
         if self._readings is not None:
             self._readings.close()
         if self._lock is not None:
@@ -179,15 +192,10 @@ class Gateway:
     def _is_alone(self) -> bool:
         """Whether no other gateway serves this account; the lock is held until this one is closed, or dies."""
         if self._lock is None:
-            path = self.machine.chain.path / f"gateway-{self.payments.address}.lock"
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = path.open("a")
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
+                self._lock = try_lock(self.machine.chain.path / f"gateway-{self.payments.address}.lock")
+            except LockedElsewhereError:
                 return False
-            self._lock = file
         return True
 
     def _source(self) -> ReadingSource | None:

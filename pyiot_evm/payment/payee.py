@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pyiot_evm.chain.logs import LogFollower
 from pyiot_evm.contracts.payment_channels import (
@@ -33,6 +33,7 @@ from pyiot_evm.payment.vouchers import ChannelDomain, is_p256_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import TracebackType
 
     from pyiot_evm.chain import Account, Call, Chain
     from pyiot_evm.payment.payee_book import PayeeBook
@@ -319,6 +320,13 @@ class Watchtower:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=30)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):

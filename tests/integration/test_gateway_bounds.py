@@ -23,7 +23,8 @@ from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 
 from pyiot_evm import Machine
 from pyiot_evm.chain import Devnet
-from pyiot_evm.exceptions import ContractError
+from pyiot_evm.chain.nodes import free_port
+from pyiot_evm.exceptions import ConfigurationError, ContractError, InputError
 from pyiot_evm.gateway import protocol
 from pyiot_evm.gateway.answers import Answers
 from pyiot_evm.gateway.config import GatewayConfig
@@ -31,6 +32,8 @@ from pyiot_evm.gateway.offers import OfferSource
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.gateway.signer import FacilitatorSigner
 from pyiot_evm.gateway.turns import Turns
+from pyiot_evm.market.locks import LockedElsewhereError, try_lock
+from pyiot_evm.payment.payee import Watchtower
 from pyiot_evm.payment.payee_book import PayeeBook
 from pyiot_evm.payment.vouchers import channel_config
 from pyiot_evm.types import Address
@@ -98,6 +101,69 @@ def raw(gateway, request, wait=5.0):
 def _revert(*_arguments, **_options):
     """Stand for a settlement that a payer spoils: it moves its money away once its payment was verified."""
     raise ContractError("the deposit reverts")
+
+
+# Start and end
+
+
+def is_free(seller):
+    """Whether no gateway holds the lock of this account."""
+    try:
+        try_lock(seller.chain.path / f"gateway-{seller.address}.lock").close()
+    except LockedElsewhereError:
+        return False
+    return True
+
+
+def test_start__when_the_port_is_taken__leaves_nothing_open_and_works_once_it_is_free(machines):
+    """The account's lock stayed held: no gateway of the process freed channels any more that a crash had blocked."""
+    seller = machines.new("seller")
+    made = Gateway(seller, CONFIG)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for begin in (made.start, made.run):
+            with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+                begin(port=port)
+            assert is_free(seller)
+    url = made.start(port=port)
+    assert (requests.get(f"{url}/health", timeout=5).status_code, is_free(seller)) == (200, False)
+    made.close()
+    assert is_free(seller)
+
+
+def test_start__when_its_last_step_fails__serves_no_more_and_leaves_nothing_open(machines, monkeypatch):
+    seller, port = machines.new("seller"), free_port()
+
+    def exhausted(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watchtower, "start", exhausted)
+        with pytest.raises(RuntimeError, match="new thread"):
+            Gateway(seller, CONFIG).start(port=port)
+    assert is_free(seller)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{port}/health", timeout=5)
+
+
+def test_start__when_the_gateway_was_closed_before__serves_again_with_a_watchtower(machines):
+    """A second start ended in RuntimeError: the watchtower's thread can run once."""
+    made = Gateway(machines.new("seller"), CONFIG)
+    for _ in range(2):
+        with made as url:
+            assert requests.get(f"{url}/health", timeout=5).status_code == 200
+            assert made._watchtower._thread.is_alive()
+            with pytest.raises(InputError, match="serves already"):
+                made.start()
+            assert requests.get(f"{url}/health", timeout=5).status_code == 200
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{url}/health", timeout=5)
+
+
+def test_watchtower__when_its_context_ends__ends(machines):
+    with machines.new("payee").payments.watchtower(every=0.01) as watchtower:
+        assert watchtower._thread.is_alive()
+    assert not watchtower._thread.is_alive()
 
 
 # Nothing unpaid
