@@ -18,7 +18,7 @@ from pyiot_evm.exceptions import BudgetError, ContractError, InputError, Transpo
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.locks import file_lock
 from pyiot_evm.payment.payer_book import DepositNeeded
-from pyiot_evm.payment.tokens import sign_receive, token_domain
+from pyiot_evm.payment.tokens import is_authorization_used, sign_receive, token_domain
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, authorizer_of, channel_config, sign_voucher
 from pyiot_evm.types import Bytes32
 
@@ -125,13 +125,14 @@ class Payer:
 
         Raises:
             BudgetError: It would go over a limit; nothing was signed or sent.
-            InputError: The amount is none, or the account does not hold what a deposit needs.
+            InputError: The amount is none, the account does not hold what a deposit needs, or the key names another
+                payment: to somebody else, in another token, or of another amount.
         """
         if amount < 1:
             raise InputError(f"a payment is at least 1 base unit, not {amount}")
         name = key or secrets.token_hex(16)
-        if (known := self.book.payment(name)) is not None:
-            return self._sent(self.book.reserve(known.channel_id, amount, name))
+        if (known := self.book.named(name, payee, token, amount)) is not None:
+            return self._sent(known)
         for _ in range(_TRIES):
             channel = self.channel_to(payee, token)
             try:
@@ -187,7 +188,7 @@ class Payer:
             ContractError: The channels or the token refused.
         """
         if not 1 <= amount <= _TOP:
-            raise InputError(f"a deposit is at least 1 base unit, not {amount}")
+            raise InputError(f"a deposit is 1 to 2^128 - 1 base units, not {amount}")
         with file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock"):
             return self._deposit(channel, amount)
 
@@ -269,30 +270,41 @@ class Payer:
                 self._deposit(present, max(missing, min(wanted, held)))
 
     def _deposit(self, channel: PayerChannel, amount: int) -> PayerChannel:
-        token = channel.config.token
         unfinished = self.book.unfinished_deposit(channel.channel_id)
-        wanted = amount if unfinished is None else unfinished.amount
+        if unfinished is None or not self._resume(channel, unfinished):
+            self._check_held(channel.config.token, amount)
+            valid_before = int(max(time.time(), self.chain.now())) + _AUTHORIZED_FOR
+            self._finish(channel, self.book.begin_deposit(channel.channel_id, amount, valid_before=valid_before))
+        return self.sync(channel.channel_id)
+
+    def _check_held(self, token: Address, amount: int) -> None:
         held = self.chain.call(Erc20(token).balance_of(self.account.address))
-        if unfinished is None and held < wanted:
+        if held < amount:
             info = self.chain.token_info(token)
             raise InputError(
                 f"{self.account.address} holds {info.from_units(held)} {info.symbol}, the channel needs "
-                f"{info.from_units(wanted)}"
+                f"{info.from_units(amount)}"
             )
-        valid_before = int(max(time.time(), self.chain.now())) + _AUTHORIZED_FOR
-        deposit = self.book.begin_deposit(channel.channel_id, wanted, valid_before=valid_before)
+
+    def _resume(self, channel: PayerChannel, deposit: Deposit) -> bool:
+        """Finish an interrupted deposit; ``False`` where it never came to be and cannot any more."""
+        try:
+            self._finish(channel, deposit)
+        except ContractError:
+            nonce = _deposit_nonce(deposit)[1]
+            return is_authorization_used(self.chain, channel.config.token, self.account.address, nonce)
+        return True
+
+    def _finish(self, channel: PayerChannel, deposit: Deposit) -> None:
         try:
             self._send_deposit(channel, deposit)
         except ContractError:
             self.book.end_deposit(deposit)
             raise
         self.book.end_deposit(deposit)
-        return self.sync(channel.channel_id)
 
     def _send_deposit(self, channel: PayerChannel, deposit: Deposit) -> Receipt:
-        """Send it; the salt follows from its number, so that no second authorization for it can ever be good."""
-        salt = int.from_bytes(keccak256(b"deposit" + channel.channel_id + deposit.number.to_bytes(8, "big")), "big")
-        nonce = keccak256(encode(["bytes32", "uint256"], [channel.channel_id, salt]))
+        salt, nonce = _deposit_nonce(deposit)
         signature = sign_receive(
             self.signer,
             token_domain(self.chain, channel.config.token),
@@ -324,3 +336,9 @@ class Payer:
         key = f"pay:finalize:{channel.channel_id}:{initiated_at}"
         self.account.transact(self.contract.finalize_withdraw(channel.config), key=key)
         self.book.set_closing(channel.channel_id, closing=True)
+
+
+def _deposit_nonce(deposit: Deposit) -> tuple[int, bytes]:
+    """Return a deposit's salt and nonce; both follow from its number, so no second authorization is ever good."""
+    salt = int.from_bytes(keccak256(b"deposit" + deposit.channel_id + deposit.number.to_bytes(8, "big")), "big")
+    return salt, keccak256(encode(["bytes32", "uint256"], [deposit.channel_id, salt]))

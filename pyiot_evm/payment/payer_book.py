@@ -140,11 +140,20 @@ class PayerBook:
 
     # Payments
 
-    def payment(self, key: str) -> Payment | None:
-        """Return the payment that a key names."""
+    def named(self, key: str, payee: Address, token: Address, amount: int) -> Payment | None:
+        """Return the payment that a key names already.
+
+        Raises:
+            InputError: The key names another one.
+        """
         query = "SELECT * FROM payments WHERE payer = ? AND key = ?"
         found = self.store.read(query, self.payer.hex(), key)
-        return _payment(found[0]) if found else None
+        if not found:
+            return None
+        known = _payment(found[0])
+        if (known.payee, known.token, known.amount) != (payee, token, amount):
+            raise InputError(f"the key {key!r} names another payment: {known.amount} of {known.token} to {known.payee}")
+        return known
 
     def payments(self) -> list[Payment]:
         """Return every payment, oldest first."""
@@ -161,12 +170,12 @@ class PayerBook:
         """
         with self.store.write() as database:
             channel = self.channel(channel_id)
-            if (known := self.payment(key)) is not None:
-                return _same(known, channel, amount)
+            payee, token = channel.config.receiver, channel.config.token
+            if (known := self.named(key, payee, token, amount)) is not None:
+                return known
             if channel.closing:
                 raise InputError(f"channel {channel.channel_id} is closing", hint="pay again: a new one is opened")
             ceiling = channel.ceiling + amount
-            payee, token = channel.config.receiver, channel.config.token
             self._budgets.spend(database, self.payer, token, payee, amount)
             if ceiling > channel.balance:
                 raise DepositNeeded(ceiling - channel.balance)
@@ -239,12 +248,6 @@ class PayerBook:
 def _is_apart(salt: bytes) -> bool:
     """Whether a channel counts by rules of its own."""
     return is_http_salt(salt) or is_stream_salt(salt)
-
-
-def _same(known: Payment, channel: PayerChannel, amount: int) -> Payment:
-    if (known.payee, known.token, known.amount) != (channel.config.receiver, channel.config.token, amount):
-        raise InputError(f"the key {known.key!r} names another payment: {known.amount} to {known.payee}")
-    return known
 
 
 def _channel(row: Any) -> PayerChannel:

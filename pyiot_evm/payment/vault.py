@@ -17,7 +17,7 @@ Example:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pyiot_evm.contracts.erc20 import Erc20
@@ -101,15 +101,8 @@ class Vault:
         """
         wanted = self._wanted("deposit", amount, token, key)
 
-        def check() -> None:
-            held = int(self.chain.call(Erc20(wanted.token).balance_of(self.account.address)))
-            if held < amount:
-                info = self.chain.token_info(wanted.token)
-                shown = f"{info.from_units(held)} {info.symbol}, wanted are {info.from_units(amount)}"
-                raise InputError(f"{self.account.address} holds {shown}")
-
         with self._lock(wanted.token):
-            return self._move(wanted, check)
+            return self._move(wanted, self._held)
 
     def withdraw(
         self,
@@ -131,10 +124,12 @@ class Vault:
             InputError: There is not as much in the vault.
         """
         coin, name = token or self.chain.token, str(to or self.account.address)
+        if amount is None:
+            wanted = VaultMove(-1, "withdraw all", coin, 0, ((name, 0),), key)
+        else:
+            wanted = self._wanted("withdraw", amount, coin, key, ((name, amount),))
         with self._lock(coin):
-            units = self._all(coin, name) if amount is None else amount
-            wanted = self._wanted("withdraw", units, coin, key, ((name, units),))
-            return self._move(wanted, lambda: self._check_credit(wanted))
+            return self._move(wanted, self._covered)
 
     def fund(
         self, amounts: Mapping[Address, int], *, token: Address | None = None, key: str | None = None
@@ -155,13 +150,13 @@ class Vault:
         if not 1 <= len(amounts) <= MAX_FUNDED:
             raise InputError(f"one transaction fills 1 to {MAX_FUNDED} channels, not {len(amounts)}")
         if bad := [amount for amount in amounts.values() if not 1 <= amount <= _TOP]:
-            raise InputError(f"a channel is paid at least 1 base unit, not {bad[0]}")
+            raise InputError(f"a channel is paid 1 to 2^128 - 1 base units, not {bad[0]}")
         coin = token or self.chain.token
         with self._lock(coin):
             channels = [self._payer.channel_to(payee, coin) for payee in amounts]
             parts = zip((str(channel.channel_id) for channel in channels), amounts.values(), strict=True)
             wanted = self._wanted("fund", sum(amounts.values()), coin, key, tuple(parts))
-            self._move(wanted, lambda: self._check_credit(wanted))
+            self._move(wanted, self._covered)
             return [self._payer.sync(channel.channel_id) for channel in channels]
 
     # Below
@@ -176,8 +171,8 @@ class Vault:
     def _lock(self, token: Address) -> AbstractContextManager[None]:
         return file_lock(self.chain.path / f"vault-{self.account.address}-{token}.lock")
 
-    def _move(self, wanted: VaultMove, check: Callable[[], None]) -> Moved:
-        """Finish what a crash interrupted; then do what is wanted, unless that was it."""
+    def _move(self, wanted: VaultMove, covered: Callable[[VaultMove], VaultMove]) -> Moved:
+        """Finish what a crash interrupted; then do what is wanted and covered, unless that was it."""
         known = self._book.named(wanted)
         for unfinished in self._book.unfinished(wanted.token):
             done = self._try(unfinished)
@@ -187,8 +182,7 @@ class Vault:
         known = self._book.named(wanted)
         if known is not None and known.transaction is not None:
             return Moved(known.amount, known.transaction, self.credit(known.token))
-        check()
-        move = self._book.begin(wanted)
+        move = self._book.begin(covered(wanted))
         try:
             return self._finish(move)
         except ContractError:
@@ -221,23 +215,31 @@ class Vault:
     def _call(self, move: VaultMove) -> Call[None]:
         if move.kind == "deposit":
             return self._contract.vault_deposit(move.token, move.amount)
-        if move.kind == "withdraw":
+        if move.kind in {"withdraw", "withdraw all"}:
             return self._contract.vault_withdraw(move.token, move.amount, Address(move.parts[0][0]))
         configs = [self._payer.book.channel(ChannelId(channel)).config for channel, _ in move.parts]
         return self._contract.fund(configs, [amount for _, amount in move.parts])
 
-    def _all(self, token: Address, to: str) -> int:
-        """Return what a withdrawal of everything is: one that a crash interrupted, or what there is."""
-        begun = [m for m in self._book.unfinished(token) if m.kind == "withdraw" and m.parts[0][0] == to]
-        if not begun and not (credit := self.credit(token)):
-            raise InputError(f"the vault of {self.account.address} is empty")
-        return begun[0].amount if begun else credit
+    def _held(self, wanted: VaultMove) -> VaultMove:
+        held = int(self.chain.call(Erc20(wanted.token).balance_of(self.account.address)))
+        if held < wanted.amount:
+            info = self.chain.token_info(wanted.token)
+            shown = f"{info.from_units(held)} {info.symbol}, wanted are {info.from_units(wanted.amount)}"
+            raise InputError(f"{self.account.address} holds {shown}")
+        return wanted
 
-    def _check_credit(self, wanted: VaultMove) -> None:
-        if (credit := self.credit(wanted.token)) < wanted.amount:
+    def _covered(self, wanted: VaultMove) -> VaultMove:
+        """See that a movement out of the vault is covered, and how much a withdrawal of everything is now."""
+        credit = self.credit(wanted.token)
+        if wanted.kind == "withdraw all":
+            if not credit:
+                raise InputError(f"the vault of {self.account.address} is empty")
+            return replace(wanted, amount=credit, parts=((wanted.parts[0][0], credit),))
+        if credit < wanted.amount:
             info = self.chain.token_info(wanted.token)
             raise InputError(
                 f"the vault of {self.account.address} has {info.from_units(credit)} {info.symbol}, "
                 f"wanted are {info.from_units(wanted.amount)}",
                 hint="pay into it with `pyiot pay vault deposit`",
             )
+        return wanted

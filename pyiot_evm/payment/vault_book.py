@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "VaultBook", "VaultMove"]
 
-Kind = Literal["deposit", "withdraw", "fund"]
+Kind = Literal["deposit", "withdraw", "withdraw all", "fund"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class VaultMove:
 
     Attributes:
         number: Counts the movements of an account in one token.
-        kind: Into the vault, out of it, or from it into channels.
+        kind: Into the vault, out of it, or from it into channels. ``withdraw all`` is the same movement as another
+            one to the same account, however much was there.
         amount: Base units.
         parts: Where it goes: (account, amount) for a withdrawal, (channel id, amount) each for a funding.
         key: Names it: the same key never moves anything twice.
@@ -41,9 +42,15 @@ class VaultMove:
     transaction: TransactionHash | None = None
 
     def is_same(self, other: VaultMove) -> bool:
-        """Whether it moves the same money to the same places."""
-        mine = (self.kind, self.token, self.amount, self.parts)
-        return mine == (other.kind, other.token, other.amount, other.parts)
+        """Whether it is for the same money and the same places."""
+        return self._asked == other._asked
+
+    @property
+    def _asked(self) -> tuple[Any, ...]:
+        """What was asked for: of a withdrawal of all, no amount."""
+        if self.kind == "withdraw all":
+            return (self.kind, self.token, self.parts[0][0])
+        return (self.kind, self.token, self.amount, self.parts)
 
 
 class VaultBook:

@@ -1,6 +1,8 @@
 """Channels between two machines on a real chain: open, pay, claim, settle, leave, lose a book."""
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
@@ -11,6 +13,7 @@ from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
 from pyiot_evm.payment.store import PaymentStore
 from pyiot_evm.payment.vouchers import MAX_WITHDRAW_DELAY, ChannelDomain, SignedVoucher, channel_config, sign_voucher
+from pyiot_evm.types import Address
 
 
 def dollars(chain, address):
@@ -47,6 +50,44 @@ def test_pay__when_the_same_key_comes_again__is_the_same_voucher(payer, payee):
     with pytest.raises(InputError, match="names another payment"):
         payer.pay(payee.address, "0.02", key="reading:1")
     assert payer.payments.payer.book.channels()[0].ceiling == 10_000
+
+
+def test_pay__when_the_key_names_a_payment_to_somebody_else__is_refused(payer, payee, machines):
+    """The second caller got the first payee's voucher, and paid nobody. Another token went unnoticed, too."""
+    payer.pay(payee.address, "0.01", key="invoice 1")
+    with pytest.raises(InputError, match=f"'invoice 1' names another payment: 10000 of .* to {payee.address}"):
+        payer.pay(machines.new("other").address, "0.01", key="invoice 1")
+    with pytest.raises(InputError, match="'invoice 1' names another payment"):
+        payer.payments.pay(payee.address, 10_000, token=Address(b"\x66" * 20), key="invoice 1")
+    assert len(payer.payments.payer.book.payments()) == 1
+
+
+def test_pay__when_an_interrupted_deposit_has_expired__makes_a_new_one_in_the_same_call(payer, payee):
+    """The chain refused the old authorization; the payment failed once, and the next one went through."""
+    side = payer.payments.payer
+    channel = side.channel_to(payee.address, payer.chain.token)
+    side.book.begin_deposit(channel.channel_id, 70_000, valid_before=side.chain.now() - 1)
+    sent = payer.pay(payee.address, "0.01", key="once")
+    assert side.book.channel(sent.payment.channel_id).balance == 100_000
+    assert side.book.unfinished_deposit(channel.channel_id) is None
+
+
+def test_deposit__when_somebody_else_sent_the_interrupted_one__it_counts_as_this_one(devnet, payer, payee, machines):
+    """Whoever sees the transaction may send it first; ours then reverts, and the money is in the channel."""
+    side = payer.payments.payer
+    channel = side.channel_to(payee.address, devnet.token)
+    deposit = side.book.begin_deposit(channel.channel_id, 70_000, valid_before=side.chain.now() + 3600)
+    stranger = machines.new("stranger").payments.account
+    with patch.object(side, "account", SimpleNamespace(address=payer.address, transact=stranger.transact)):
+        side._send_deposit(channel, deposit)
+    assert side.deposit(channel, 70_000).balance == 70_000
+
+
+@pytest.mark.parametrize("amount", [0, 1 << 128])
+def test_deposit__when_it_fits_in_no_channel__says_what_does(payer, payee, amount):
+    channel = payer.payments.payer.channel_to(payee.address, payer.chain.token)
+    with pytest.raises(InputError, match=rf"a deposit is 1 to 2\^128 - 1 base units, not {amount}"):
+        payer.payments.payer.deposit(channel, amount)
 
 
 def test_pay__when_many_threads_pay_at_once__each_has_a_ceiling_of_its_own(payer, payee):

@@ -100,6 +100,27 @@ def test_withdraw__when_nothing_is_in_the_vault__is_refused(payer):
         payer.payments.vault.withdraw(0)
 
 
+def test_withdraw__when_all_goes_out_under_a_key__the_same_key_is_the_same_movement(payer):
+    """The second call found an empty vault, or, after another deposit, another movement under its key."""
+    vault = payer.payments.vault
+    vault.deposit(1_000)
+    first = vault.withdraw(key="w")
+    assert (vault.withdraw(key="w"), first.amount) == (first, 1_000)
+    vault.deposit(500)
+    assert vault.withdraw(key="w").transaction == first.transaction
+    assert vault.credit() == 500
+    with pytest.raises(InputError, match="the key 'w' names another movement: withdraw all of 1000"):
+        vault.withdraw(500, key="w")
+
+
+def test_withdraw__when_a_smaller_one_was_interrupted__all_is_all(payer):
+    """What a crash had interrupted counted as everything, whatever was asked for then."""
+    vault = payer.payments.vault
+    vault.deposit(1_000)
+    vault._book.begin(vault._wanted("withdraw", 300, None, None, ((str(payer.address), 300),)))
+    assert (vault.withdraw().amount, vault.credit()) == (700, 0)
+
+
 def test_withdraw__when_the_contract_refuses__the_next_call_is_a_new_one(payer):
     vault = payer.payments.vault
     vault.deposit(1_000)
