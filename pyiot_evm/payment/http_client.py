@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.chain.deployment import X402_CHANNELS
-from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError, VerificationError
+from pyiot_evm.exceptions import InputError, PyIotEvmError, TransportError, VerificationError
 from pyiot_evm.payment.http_book import HttpBook, Purchase, http_salt, identifier_of
 from pyiot_evm.payment.http_lanes import Lanes
 from pyiot_evm.payment.http_readings import SoldDevice
-from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, check_headers, nonsense
+from pyiot_evm.payment.http_session import HttpSession, check_url
+from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, x402_errors
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address
@@ -41,7 +40,6 @@ _TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _IDENTIFIER: Final = "payment-identifier"
 _BUSY_FOR: Final = 20.0
 _BUSY: Final = "batch_settlement_evm_channel_busy"
-_MAX_BODY: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,8 @@ class Bought:
     """What a paid request brought.
 
     Attributes:
-        paid: Base units that were promised for it; 0 where it was free.
+        paid: What it cost, base units; 0 where it was free. It is more than the price where a channel's promise had to
+            grow by more: as the server showed a later voucher of ours.
         url: What was asked for.
     """
 
@@ -121,10 +120,9 @@ class HttpPayer:
             scheme = BATCH
         self._payments = payments
         self._scheme = scheme
-        self._timeout = timeout
         self._book = HttpBook(payments.store, payments.payer.book, payments.budgets)
         self._wallet = HttpWallet(payments, self._book, voucher_signer=voucher_signer)
-        self._local = threading.local()
+        self._session = HttpSession(timeout)
         self._lanes = Lanes(payments.chain.path, payments.address, payments.paying.channels)
 
     def get(self, url: str, *, most: int, key: str | None = None) -> Bought:
@@ -141,13 +139,12 @@ class HttpPayer:
             BudgetError: It costs more, or the budget forbids it; nothing was signed.
             TransportError: The server does not answer, or refuses the payment.
         """
-        if not url.startswith(("http://", "https://")):
-            raise InputError(f"not an address of a server: {url!r}")
+        check_url(url)
         secret = self._payments.signer.secret
         identifier = "pay_" + secrets.token_hex(16) if key is None else identifier_of(key, secret)
         if (known := self._known(url, identifier, is_named=key is not None)) is not None:
             return known
-        response = self._send(url)
+        response = self._session.get(url)
         if response.status_code != _PAYMENT_REQUIRED:
             return _bought(response, 0, url)
         terms = self._wallet.terms(response, self._schemes, most=most)
@@ -165,9 +162,8 @@ class HttpPayer:
             BudgetError: It costs more than ``most`` or than the budget allows.
             TransportError: The server does not answer.
         """
-        if not url.startswith(("http://", "https://")):
-            raise InputError(f"not an address of a server: {url!r}")
-        response = self._send(url)
+        check_url(url)
+        response = self._session.get(url)
         if response.status_code != _PAYMENT_REQUIRED:
             return Quote(response.status_code)
         wanted = self._wallet.terms(response, self._schemes, most=most).accepts[0]
@@ -187,7 +183,7 @@ class HttpPayer:
             TransportError: The gateway does not answer, or makes no sense.
         """
         url = gateway.rstrip("/")
-        response = self._send(f"{url}/v1/devices")
+        response = self._session.get(f"{url}/v1/devices")
         if response.status_code != HTTPStatus.OK:
             raise TransportError(f"{url}/v1/devices answers {response.status_code}")
         return SoldDevice.described(self._payments.chain, url, response.content, device)
@@ -203,7 +199,8 @@ class HttpPayer:
             found, waiting = self._book.take_answer(url), self._book.unanswered(url=url)
         if found is not None and found[1] is not None:
             purchase, answer = found[0], found[1]
-            return Bought(answer["status"], bytes.fromhex(answer["body"]), answer["type"], purchase.paid, purchase.url)
+            paid = max(purchase.paid, _price_of(_payload_of(purchase.header)))
+            return Bought(answer["status"], bytes.fromhex(answer["body"]), answer["type"], paid, purchase.url)
         for purchase in waiting:
             with self._lanes.hold(purchase.payee, purchase.lane) as is_held:
                 if is_held and self._book.is_unanswered(purchase):
@@ -229,13 +226,13 @@ class HttpPayer:
         if purchase.channel:
             config = self._payments.payer.book.channel(ChannelId(purchase.channel)).config
             salt, authorizer = config.salt, config.payer_authorizer
-        response = self._send_payment(purchase)
+        response, payload = self._send_payment(purchase), _payload_of(purchase.header)
         client = self._wallet.client(purchase.paid, salt, authorizer=authorizer)
-        self._note(client, purchase, _payload_of(purchase.header), response)
+        self._note(client, purchase, payload, response)
         if response.status_code == _PAYMENT_REQUIRED:
             self._refused(purchase, response)
             return None
-        return self._answered(purchase, response, purchase.paid, keep=keep)
+        return self._answered(purchase, response, max(purchase.paid, _price_of(payload)), keep=keep)
 
     def _answered(self, purchase: Purchase, response: Any, paid: int, *, keep: bool = False) -> Bought:
         """Note that a payment was answered; the answer is kept where somebody will ask for it."""
@@ -259,7 +256,7 @@ class HttpPayer:
             response = self._send_payment(purchase)
             is_recovered = self._note(client, purchase, payload, response)
             if response.status_code != _PAYMENT_REQUIRED:
-                return self._answered(purchase, response, spent)
+                return self._answered(purchase, response, max(spent, _price_of(payload)))
             self._refused(purchase, response)
             if not is_recovered:
                 break
@@ -279,10 +276,14 @@ class HttpPayer:
         self._book.finish(purchase)
 
     def _note(self, client: Any, purchase: Purchase, payload: Any, response: Any) -> bool:
-        """Let x402's client learn from an answer; tell whether it is to pay on from what the server shows."""
+        """Let x402's client learn from an answer; tell whether it is to pay on from what the server shows.
+
+        Raises:
+            TransportError: The node was asked, and does not answer: the payment waits, and its channel stays as it was.
+        """
         try:
             return bool(client.process_payment_result(payload, response.headers.get, response.status_code).recovered)
-        except nonsense() as error:  # a server can write anything there
+        except x402_errors(InputError, VerificationError) as error:  # a server can write anything there
             _log.warning("%s: the server's receipt makes no sense: %s", purchase.url, error)
             self._book.delete(purchase.channel)  # the chain, and the next 402, say what is true
             return False
@@ -299,8 +300,10 @@ class HttpPayer:
 
         try:
             payload = client.create_payment_payload(terms)
-        except nonsense() as error:  # e.g. strange terms of a server
+        except x402_errors(PyIotEvmError) as error:
             self._book.undo(purchase)
+            if isinstance(error, PyIotEvmError):  # e.g. the node is down
+                raise
             raise InputError(f"nothing was paid: {error}") from error
         declared = (payload.extensions or {}).get(_IDENTIFIER)
         if isinstance(declared, dict) and isinstance(declared.get("info"), dict):
@@ -318,7 +321,7 @@ class HttpPayer:
         """Send a payment; a channel that is busy with the same payment, sent before a crash, is waited for."""
         end = time.monotonic() + _BUSY_FOR
         while True:
-            response = self._send(purchase.url, {"payment-signature": purchase.header})
+            response = self._session.get(purchase.url, {"payment-signature": purchase.header})
             if response.status_code in _TRY_AGAIN:
                 raise TransportError(
                     f"the server answers {response.status_code}: the payment is kept",
@@ -329,42 +332,6 @@ class HttpPayer:
             if time.monotonic() > end:
                 raise TransportError("the server is busy with this payment: try again")
             time.sleep(0.1)
-
-    def _send(self, url: str, headers: dict[str, str] | None = None) -> Any:
-        try:
-            import requests  # noqa: PLC0415 - the extra `gateway`
-            import x402  # noqa: F401, PLC0415
-        except ImportError as error:
-            hint = "pip install 'pyiot-evm[gateway]'"
-            raise ConfigurationError(f"paying over HTTP is not possible: {error}", hint=hint) from error
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-            self._local.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        options: Any = {"headers": headers, "timeout": self._timeout, "allow_redirects": False, "stream": True}
-        try:
-            with self._local.session.get(url, **options) as response:
-                self._read(url, response)
-                return response
-        except requests.Timeout as error:
-            raise TransportError(f"{url} did not answer within {self._timeout:.0f} s") from error
-        except requests.ConnectionError as error:
-            reached = not any(name in str(error) for name in ("NewConnectionError", "NameResolutionError"))
-            message = f"the connection to {url} broke before it answered" if reached else f"nothing answers at {url}"
-            raise TransportError(message) from error
-        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-            raise InputError(f"not an address of a server: {url!r}") from error
-        except requests.RequestException as error:
-            raise TransportError(f"the answer of {url} cannot be read: {error}") from error
-
-    def _read(self, url: str, response: Any) -> None:
-        """Read an answer whole, up to a size and a time."""
-        check_headers(response)
-        end, body = time.monotonic() + self._timeout, b""
-        for part in response.iter_content(1 << 16):
-            body += part
-            if len(body) > _MAX_BODY or time.monotonic() > end:
-                raise TransportError(f"{url} sends more than {_MAX_BODY >> 20} MiB, or more slowly than can be waited")
-        response._content = body  # noqa: SLF001 - what `content` returns once it was read
 
 
 def _check_voucher_signer(payments: Payments, signer: Signer, scheme: str | None) -> None:
@@ -387,6 +354,11 @@ def _payload_of(header: str) -> Any:
     from x402.http.utils import decode_payment_signature_header  # noqa: PLC0415 - the extra `gateway`
 
     return decode_payment_signature_header(header)
+
+
+def _price_of(payload: Any) -> int:
+    """Return a payment's price, which a channel's promise may have covered already."""
+    return int(payload.accepted.amount)
 
 
 def _reason(response: Any) -> str:

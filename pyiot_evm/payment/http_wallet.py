@@ -6,13 +6,12 @@ It needs the extra ``gateway``.
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.device.schema import check_depth
-from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError, TransportError
+from pyiot_evm.exceptions import BudgetError, InputError
 from pyiot_evm.payment.http_book import http_salt
 from pyiot_evm.payment.tokens import is_authorization_used, money_text
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, config_of
@@ -21,10 +20,11 @@ from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from pyiot_evm.device import Signer
+    from pyiot_evm.exceptions import PyIotEvmError
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.http_book import HttpBook
 
-__all__ = ["BATCH", "SCHEMES", "HttpWallet", "nonsense"]
+__all__ = ["BATCH", "SCHEMES", "HttpWallet", "x402_errors"]
 
 BATCH: Final = "batch-settlement"
 SCHEMES: Final = ("exact", BATCH)
@@ -32,11 +32,11 @@ _LEAST_FACTOR: Final = 3
 """x402's client pays in for no fewer payments at once."""
 
 
-def nonsense() -> tuple[type[Exception], ...]:
-    """Return what x402's code raises where a server's words make no sense."""
+def x402_errors(*ours: type[PyIotEvmError]) -> tuple[type[Exception], ...]:
+    """Return what x402's code raises where a server's words make no sense, and errors of ours beside them."""
     from x402.schemas.errors import PaymentError  # noqa: PLC0415 - the extra `gateway`
 
-    return (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, PaymentError, PyIotEvmError)
+    return (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, PaymentError, *ours)
 
 
 class HttpWallet:
@@ -197,21 +197,6 @@ def _delay_of(wanted: Any) -> int:
     """Return a server's withdraw delay; x402's client takes the least where it is no number."""
     delay = (wanted.extra or {}).get("withdrawDelay")
     return delay if type(delay) is int else MIN_WITHDRAW_DELAY
-
-
-def check_headers(response: Any) -> None:
-    """Check what x402's client parses of an answer's head: a parser that recurses can end the process.
-
-    Raises:
-        TransportError: A header is nested without end.
-    """
-    for name in ("payment-required", "payment-response"):
-        try:
-            check_depth(b64decode(response.headers.get(name) or ""))
-        except ValueError:
-            continue  # no base64: nothing will parse it
-        except InputError as error:
-            raise TransportError(f"the answer's {name} cannot be read: {error}") from error
 
 
 def _document(response: Any) -> Any:

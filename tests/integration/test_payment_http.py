@@ -4,14 +4,17 @@ import pytest
 
 from pyiot_evm.chain import Devnet
 from pyiot_evm.chain.nodes import free_port
+from pyiot_evm.chain.rpc import RpcClient
 from pyiot_evm.device import Field, ReadingJournal, Schema
 from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.payment.facade import Payments
+from pyiot_evm.payment.http_book import HttpBook
 from pyiot_evm.payment.http_client import HttpPayer
 from pyiot_evm.payment.payer import PayerPolicy
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY
+from pyiot_evm.payment.x402_signer import ReadingSigner
 from pyiot_evm.types import DeviceId
 
 SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
@@ -83,6 +86,50 @@ def test_get__when_its_channel_was_left__opens_another(buyer, url):
     assert payer.get(url, most=PRICE).status == 200
     left, opened = buyer.payments.channels()[0]
     assert (left.closing, left.ceiling, opened.closing, opened.ceiling) == (True, PRICE, False, PRICE)
+
+
+def dead(*_):
+    raise TransportError("the node does not answer")
+
+
+def test_get__when_the_node_dies_before_the_payment_is_signed__can_be_tried_again(buyer, url, monkeypatch):
+    """It was reported as wrong input, which a program does not try again; and the second try as free."""
+    promise, payer = HttpBook.promise, HttpPayer(buyer.payments)
+
+    with monkeypatch.context() as patch:
+
+        def promise_and_die(*arguments, **named):
+            made = promise(*arguments, **named)
+            patch.setattr(RpcClient, "call", dead)
+            patch.setattr(RpcClient, "batch", dead)
+            return made
+
+        patch.setattr(HttpBook, "promise", promise_and_die)
+        with pytest.raises(TransportError, match="the node does not answer") as caught:
+            payer.get(url, most=PRICE)
+    assert caught.value.retryable
+    bought = payer.get(url, most=PRICE)
+    assert (bought.status, bought.paid, buyer.payments.spending().in_period) == (200, PRICE, PRICE)
+
+
+def test_get__when_the_node_dies_as_a_channel_is_found_again__keeps_the_payment_and_the_channel(
+    seller, buyer, url, monkeypatch
+):
+    """The server was said to make no sense, and to have refused; what was known of the channel was forgotten."""
+    payer = HttpPayer(buyer.payments)
+    payer.get(url, most=PRICE)
+    (channel,) = buyer.payments.channels()[0]
+    payer._book.delete(str(channel.channel_id))  # so the next voucher is stale, and the server shows the last one
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadingSigner, "read_contract", dead)
+        with pytest.raises(TransportError, match="the node does not answer") as caught:
+            payer.get(url, most=PRICE)
+    assert caught.value.retryable
+    assert payer._book.get(str(channel.channel_id).lower()) is not None
+    bought = payer.get(url, most=PRICE, key="again")
+    assert (bought, bought.paid) == (payer.get(url, most=PRICE, key="again"), PRICE)
+    (paid,) = seller.payments.channels()[1]
+    assert (paid.charged, buyer.payments.spending().in_period) == (2 * PRICE, 2 * PRICE)
 
 
 def test_get__when_it_costs_more_than_allowed__says_so_and_signs_nothing(buyer, url):
