@@ -1,7 +1,8 @@
 """What x402's facilitator sends and reads through: this package's own chain and transaction manager.
 
 Every transaction has an idempotency key made of its content, so that a settlement that is tried again sends nothing
-twice. A node that does not answer is noted as a fault of ours: x402's code turns every exception into "402, pay again".
+twice. A node that does not answer, or a disk that is full, is noted as a fault of ours: x402's code turns every
+exception into "402, pay again".
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FacilitatorSigner", "Faults"]
 
 _REMEMBERED: Final = 10_000
+_OURS: Final = (PyIotEvmError, sqlite3.Error, OSError)
 
 
 class Faults:
@@ -48,7 +50,7 @@ class Faults:
         """Note any fault of the chain or of the books, a contract's refusal too."""
         try:
             yield
-        except (PyIotEvmError, sqlite3.Error, OSError) as error:
+        except _OURS as error:
             self._note(error)
             raise
 
@@ -59,7 +61,7 @@ class Faults:
             yield
         except ContractError:
             raise
-        except PyIotEvmError as error:
+        except _OURS as error:
             self._note(error)
             raise
 

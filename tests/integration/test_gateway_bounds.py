@@ -24,6 +24,7 @@ from x402.mechanisms.evm.signers import EthAccountSignerWithRPC
 from pyiot_evm import Machine
 from pyiot_evm.chain import Devnet
 from pyiot_evm.chain.nodes import free_port
+from pyiot_evm.chain.transaction_journal import TransactionJournal
 from pyiot_evm.exceptions import ConfigurationError, ContractError, InputError
 from pyiot_evm.gateway import protocol
 from pyiot_evm.gateway.answers import Answers
@@ -490,6 +491,25 @@ def test_payment__when_the_books_cannot_be_written__is_500_and_nothing_is_charge
     (channel,) = (c for c in gateway.payments.payee.book.channels() if c.config.payer == Address(wallet.address))
     assert channel.charged == LATEST
     assert requests.get(url, headers=headers, timeout=30).status_code == 200
+
+
+@pytest.mark.parametrize("fault", [sqlite3.OperationalError("database or disk is full"), OSError(28, "No space left")])
+def test_payment__when_the_transactions_cannot_be_written_down__is_500_and_never_402(
+    devnet, gateway, wallet, monkeypatch, fault
+):
+    """Such a fault was none of ours, so the payer was told to pay again."""
+    url = f"{gateway.base}/latest"
+    headers = pay_once(devnet, wallet, url, "exact")
+
+    def full(*_):
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TransactionJournal, "_write", full)
+        reply = requests.get(url, headers=headers, timeout=30)
+        assert (reply.status_code, "leaf" in reply.text) == (500, False)
+    assert requests.get(url, headers=headers, timeout=30).status_code == 200
+    assert dollars(devnet, wallet.address) == 10_000_000 - LATEST
 
 
 # Bounds
