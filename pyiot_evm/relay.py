@@ -135,6 +135,7 @@ def sign_call(
     domain: bytes,
     deadline: int,
     nonce: int | None = None,
+    sender: Address | None = None,
     policy: Callable[[Call[Any]], None] | None = None,
 ) -> RelayRequest:
     """Sign a call, so that anyone can send it in the signer's name, once, before the deadline.
@@ -145,20 +146,21 @@ def sign_call(
         domain: The domain separator of ``call.to``, of :func:`contract_domain`.
         deadline: Unix seconds; good before it.
         nonce: Random when left out.
+        sender: The account of several keys that acts, where the signer is one of them; the signer's own when left out.
         policy: Looks at the call and raises SigningError to refuse it.
 
     Raises:
         InputError: The call sends ether along, which cannot be relayed, or a number does not fit.
         SigningError: The signer has no account, or the policy or the signer refuses.
     """
-    if signer.curve != "secp256k1":
+    if signer.curve != "secp256k1" and sender is None:
         raise SigningError("only an account key signs calls", hint="use a secp256k1 key")
     if call.value:
         raise InputError("a call that sends ether along cannot be relayed")
     if policy is not None:
         policy(call)
     struct = SignedCall(
-        sender=Address(signer.signer_bytes),
+        sender=sender or Address(signer.signer_bytes),
         call=call.data,
         nonce=secrets.randbits(256) if nonce is None else nonce,
         deadline=deadline,

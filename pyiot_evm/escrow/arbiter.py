@@ -35,20 +35,26 @@ class Arbiter:
     def __init__(self, clerk: Clerk) -> None:
         self._clerk = clerk
 
-    def watch(self, offer: RentalOffer) -> None:
-        """Take note of an offer that names this account as its arbiter.
+    def watch(self, offer: RentalOffer, *, account: Address | None = None) -> None:
+        """Take note of an offer that names this account as its arbiter, or one that this account is a member of.
+
+        Args:
+            offer: The offer.
+            account: The account of several keys that is the arbiter; this account itself when left out.
 
         Raises:
-            InputError: It names another one, or is for another chain.
+            InputError: It names another one, or is for another chain; or the account has no code.
             VerificationError: Its document is not the one that owner and renter agreed on.
         """
         clerk = self._clerk
         clerk.check_place(offer)
         offer.check_parts()
-        if offer.terms.arbiter != clerk.address:
+        if account is not None and account != clerk.address and not clerk.chain.code_at(account):
+            raise InputError(f"{account} is no account of several keys: it has no code")
+        if offer.terms.arbiter != (account or clerk.address):
             named = f"the offer's arbiter is {offer.terms.arbiter}" if any(offer.terms.arbiter) else "it has no arbiter"
-            raise InputError(f"{clerk.address} does not rule on the offer {offer.id}: {named}")
-        clerk.journal.watch_offer(clerk.grounded(offer))
+            raise InputError(f"{account or clerk.address} does not rule on the offer {offer.id}: {named}")
+        clerk.journal.watch_offer(clerk.grounded(offer), clerk.address)
         clerk.forget_scan(Role.ARBITER, offer.terms.owner)
 
     def look(self) -> list[RentalRecord]:
@@ -68,17 +74,22 @@ class Arbiter:
         """Split what is claimed: ``award`` to the owner, the rest to the renter.
 
         Raises:
-            InputError: It is not disputed, or the award is out of bounds.
+            InputError: It is not disputed, the award is out of bounds, or an account of several keys must rule.
         """
-        require_state(record, State.DISPUTED)
+        if not self.is_alone(record):
+            raise InputError(
+                f"the account {record.offer.terms.arbiter} rules on {record.rental_id}, by its members' signatures",
+                hint="sign the ruling (--sign-only), have it signed by the others (cosign), and carry it",
+            )
         return self._clerk.act(record, "rule", self.rule_call(record, award))
 
-    def rule_call(self, record: RentalRecord, award: int) -> Call[None]:
-        """Return the call that rules.
+    def is_alone(self, record: RentalRecord) -> bool:
+        """Whether this account rules by itself, and not as one key of several."""
+        return record.offer.terms.arbiter == self._clerk.address
 
-        Raises:
-            InputError: The award is out of bounds.
-        """
+    def rule_call(self, record: RentalRecord, award: int) -> Call[None]:
+        """Return the call that rules; see :meth:`rule`."""
+        require_state(record, State.DISPUTED)
         if not 0 <= award <= record.standing.claimed:
             claimed, wanted = (self._clerk.money(record.offer.terms.token, n) for n in (record.standing.claimed, award))
             raise InputError(f"an award is at most what is claimed, {claimed}, not {wanted}")

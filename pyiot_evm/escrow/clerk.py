@@ -20,7 +20,6 @@ from pyiot_evm.device.rental_messages import CheckOut, RentalMessages, SignedSta
 from pyiot_evm.escrow.records import RentalRecord, Role, Standing, State
 from pyiot_evm.exceptions import ContractError, InputError, VerificationError
 from pyiot_evm.hashing import keccak256
-from pyiot_evm.relay import carry, contract_domain, sign_call
 from pyiot_evm.sending import Sender
 from pyiot_evm.types import Bytes32, RentalId, TermsId
 
@@ -33,8 +32,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.journal import RentalJournal
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.market.vault import Vault
-    from pyiot_evm.relay import RelayRequest
-    from pyiot_evm.sending import Started, TransactionRecord
+    from pyiot_evm.sending import Started
     from pyiot_evm.types import Address
 
 __all__ = ["Act", "Clerk"]
@@ -237,25 +235,6 @@ class Clerk(Sender):
         )
 
     # Acting
-
-    def sign(self, call: Call[Any], *, lifetime: int) -> RelayRequest:
-        """Sign a call for somebody else to carry and to pay the gas of.
-
-        Args:
-            call: What is to be done.
-            lifetime: Seconds, by the chain's clock, that it is good.
-        """
-        domain = contract_domain("pyiot DepositEscrow", chain_id=self.chain.chain_id, contract=call.to)
-        return sign_call(call, signer=self.signer, domain=domain, deadline=self.now() + lifetime)
-
-    def carry(self, request: RelayRequest) -> TransactionRecord:
-        """Carry somebody else's signed call to the chain.
-
-        Raises:
-            InputError: It is for another contract.
-        """
-        digest = keccak256(request.encode().encode()).hex()
-        return self.send_once(f"carry {digest}", "carry", carry(request, self.contract), confirmations=0)
 
     def money(self, token: Address, units: int) -> str:
         """Write an amount for people, in whole tokens."""

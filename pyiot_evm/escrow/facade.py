@@ -23,16 +23,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.escrow import views
+from pyiot_evm.escrow.carrying import Carrier
 from pyiot_evm.escrow.desk import RentalDesk
 from pyiot_evm.escrow.inspection import Inspection, inspect
 from pyiot_evm.escrow.offering import Offering, RentalAsk
-from pyiot_evm.escrow.owner import require_state
-from pyiot_evm.escrow.paying import RentalPayments, SignedOpening
+from pyiot_evm.escrow.paying import RentalPayments
 from pyiot_evm.escrow.policies import Claim
-from pyiot_evm.escrow.records import OfferRecord, OfferState, Role, State
+from pyiot_evm.escrow.records import OfferRecord, OfferState, Role
 from pyiot_evm.escrow.renter import show_statement
 from pyiot_evm.escrow.rulings import Rulings
 from pyiot_evm.escrow.serving import RentalAction, RentalLoop
+from pyiot_evm.escrow.signing import Signing
 from pyiot_evm.escrow.watches import ArbiterWatch, OwnerWatch, RenterWatch, closing_purpose
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.types import Address, Bytes32, DeviceId, RentalId, TermsId
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from pyiot_evm.device.reading import Reading
     from pyiot_evm.device.rental_messages import SignedStatement
     from pyiot_evm.escrow.offers import RentalOffer
+    from pyiot_evm.escrow.signed import SignedAct, SignedOpening
     from pyiot_evm.escrow.views import Ending, RentalView
-    from pyiot_evm.relay import RelayRequest
     from pyiot_evm.sending import TransactionRecord
 
 __all__ = ["Rentals"]
@@ -181,21 +182,6 @@ class Rentals(RentalDesk):
         """
         return self._view(self._renter.open(offer))
 
-    def authorize(self, offer: RentalOffer) -> SignedOpening:
-        """Check an offer and sign its opening and its payment, for somebody else to carry.
-
-        Raises:
-            InputError: It was opened already, or its token cannot be paid by a signature.
-        """
-        record = self._renter.draft(offer)
-        if record.state is not State.DRAFTED:
-            raise InputError(f"rental {record.rental_id} is {record.state} already")
-        return RentalPayments(self.clerk).authorize(record)
-
-    def submit(self, signed: SignedOpening) -> TransactionRecord:
-        """Carry another account's signed opening to the chain and pay the gas."""
-        return RentalPayments(self.clerk).submit(signed)
-
     # Hand over, or not
 
     def hand_over(self, rental: RentalId | str) -> RentalView:
@@ -205,14 +191,7 @@ class Rentals(RentalDesk):
     def refund(self, rental: RentalId | str) -> RentalView:
         """Give everything back, as owner; as renter, take it back once the time to hand over has passed."""
         record = self._record(rental, Role.OWNER, Role.RENTER)
-        if record.role is Role.OWNER:
-            return self._view(self._owner.refund(record))
-        require_state(record, State.OPENED)
-        return self._view(self.clerk.act(record, "refund", self.clerk.contract.refund(self.clerk.struct(record))))
-
-    def sign_refund(self, rental: RentalId | str, *, lifetime: int = 3600) -> RelayRequest:
-        """Sign a refund, as owner, for somebody else to carry; nothing is handed over afterwards."""
-        return self._owner.sign_refund(self._record(rental, Role.OWNER), lifetime=lifetime)
+        return self._view((self._owner if record.role is Role.OWNER else self._renter).refund(record))
 
     def access_key(self, rental: RentalId | str) -> AccessKey:
         """Return the key that opens the lock, as renter.
@@ -262,17 +241,15 @@ class Rentals(RentalDesk):
         """Take the claim to the arbiter, as renter."""
         return self._view(self._renter.reject(self._record(rental, Role.RENTER)))
 
-    def sign_answer(self, rental: RentalId | str, *, accepts: bool, lifetime: int = 3600) -> RelayRequest:
-        """Sign the answer to a claim, as renter, for somebody else to carry and to pay the gas of."""
-        return self._renter.sign_answer(self._record(rental, Role.RENTER), accepts=accepts, lifetime=lifetime)
+    def judge(self, offer: RentalOffer, *, account: Address | None = None) -> None:
+        """Take note of an offer that names this account as its arbiter, so that its rentals are watched.
 
-    def carry(self, request: RelayRequest) -> TransactionRecord:
-        """Carry another account's signed call to the escrow and pay the gas."""
-        return self.clerk.carry(request)
-
-    def judge(self, offer: RentalOffer) -> None:
-        """Take note of an offer that names this account as its arbiter, so that its rentals are watched."""
-        self._arbiter.watch(offer)
+        Args:
+            offer: The offer.
+            account: An account of several keys that is the arbiter, where this account's key is one of them: its
+                rulings are signed (:meth:`signing`), not sent.
+        """
+        self._arbiter.watch(offer, account=account)
 
     def rule(self, rental: RentalId | str, award: int) -> RentalView:
         """Split what is claimed, as arbiter: ``award`` base units to the owner, the rest to the renter."""
@@ -342,6 +319,30 @@ class Rentals(RentalDesk):
     ) -> TransactionRecord | None:
         """Take credit out; all of it when no amount is given. Returns ``None`` where there is none."""
         return self.clerk.withdraw(token or self.chain.token, amount, to)
+
+    # For others to carry, and carrying
+
+    def signing(self, *, lifetime: int = 24 * 3600) -> Signing:
+        """Return what signs this account's acts into something that anybody can carry to the chain.
+
+        An account without ether acts so. Its acts have the names that they have here.
+
+        Args:
+            lifetime: Seconds, by the chain's clock, that an act is good; an opening is good for an hour.
+        """
+        return Signing(
+            clerk=self.clerk,
+            owner=self._owner,
+            renter=self._renter,
+            arbiter=self._arbiter,
+            payments=RentalPayments(self.clerk),
+            find=self._record,
+            lifetime=lifetime,
+        )
+
+    def carry(self, signed: SignedAct | SignedOpening) -> TransactionRecord:
+        """Carry to the chain what another account signed, and pay the gas; see :meth:`Carrier.carry`."""
+        return Carrier(self.clerk).carry(signed)
 
     # Watch
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyiot_evm.contracts.erc1271 import Erc1271
 from pyiot_evm.device.signers import check_signer, verify_signature
+from pyiot_evm.escrow.accounts import account_signed
 from pyiot_evm.escrow.agreements import check_agreement
 from pyiot_evm.escrow.offering import MAX_AHEAD, MAX_GRACE, MAX_WINDOW, MIN_WINDOW
 from pyiot_evm.exceptions import BudgetError, ConsistencyError, ContractError, InputError, VerificationError
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.policies import RenterPolicy
     from pyiot_evm.types import DeviceId
 
-__all__ = ["Inspection", "inspect"]
-
-_MAGIC = bytes.fromhex("1626ba7e")
+__all__ = ["Inspection", "check_owner", "inspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def inspect(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> Inspectio
     _check_bounds(offer, now)
     _check_token(clerk, offer)
     _check_policy(clerk, offer, policy)
-    _check_signature(clerk, offer)
+    check_owner(clerk, offer)
     _check_agreement(clerk, offer, policy)
     is_registered = _check_device(clerk, offer.terms.device, offer.terms.signer_hash, policy)
     return Inspection(offer, is_registered, now)
@@ -120,19 +118,18 @@ def _check_token(clerk: Clerk, offer: RentalOffer) -> None:
         raise VerificationError(f"{offer.terms.token} is no ERC-20 token") from error
 
 
-def _check_signature(clerk: Clerk, offer: RentalOffer) -> None:
-    """Check the owner's signature as the escrow does: the key's first, then the account's word."""
+def check_owner(clerk: Clerk, offer: RentalOffer) -> None:
+    """Check the owner's signature as the escrow does: the key's first, then the account's word.
+
+    Raises:
+        VerificationError: The owner did not sign the offer.
+    """
     terms_id, owner = offer.id, offer.terms.owner
     if verify_signature(owner, terms_id, offer.signature):
         return
-    answer = b""
-    if clerk.chain.code_at(owner):
-        try:
-            answer = bytes(clerk.chain.call(Erc1271(owner).is_valid_signature(Bytes32(terms_id), offer.signature)))
-        except (ConsistencyError, ContractError) as error:
-            raise VerificationError(f"the account {owner} did not sign this offer") from error
-    if answer != _MAGIC:
-        raise VerificationError(f"{owner} did not sign this offer")
+    is_account = bool(clerk.chain.code_at(owner))
+    if not is_account or not account_signed(clerk.chain, owner, terms_id, offer.signature):
+        raise VerificationError(f"{'the account ' if is_account else ''}{owner} did not sign this offer")
 
 
 def _check_agreement(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> None:

@@ -104,9 +104,9 @@ class RentalJournal(SqliteJournal):
         """Return every offer of an owner, oldest first."""
         return [_offer(row) for row in self.read("SELECT * FROM offers WHERE owner = ? ORDER BY rowid", owner.hex())]
 
-    def watch_offer(self, offer: RentalOffer) -> None:
-        """Keep an offer for its arbiter."""
-        values = (offer.id.hex(), offer.terms.arbiter.hex(), offer.terms.owner.hex(), offer.encode())
+    def watch_offer(self, offer: RentalOffer, arbiter: Address) -> None:
+        """Keep an offer for its arbiter, or for a member of the account that is its arbiter."""
+        values = (offer.id.hex(), arbiter.hex(), offer.terms.owner.hex(), offer.encode())
         with self.write() as database:
             database.execute("INSERT OR IGNORE INTO watched VALUES (?, ?, ?, ?)", values)
 

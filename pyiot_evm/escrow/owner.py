@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.policies import Claim, OwnerPolicy
     from pyiot_evm.escrow.records import RentalRecord
-    from pyiot_evm.relay import RelayRequest
     from pyiot_evm.types import TermsId
 
 __all__ = ["DECISIONS", "Owner", "require_state"]
@@ -72,9 +71,13 @@ class Owner:
             VerificationError: The renter's mask does not fit: refund it.
             ContractError: The contract refused.
         """
-        clerk = self._clerk
         if record.state is State.ACTIVE:
             return record
+        return self._clerk.act(record, "hand-over", self.decided_hand_over(record))
+
+    def decided_hand_over(self, record: RentalRecord) -> Call[None]:
+        """Decide for good to hand over and return the call; see :meth:`hand_over`."""
+        clerk = self._clerk
         require_state(record, State.OPENED)
         self.release_of(record)
         if not self.is_in_time(record, clerk.now()):
@@ -83,7 +86,7 @@ class Owner:
             raise InputError(f"the opening of {record.rental_id} is not confirmed yet", hint="try again later")
         if clerk.journal.decide(record, "hand-over") != "hand-over":
             raise InputError(f"rental {record.rental_id} is being refunded: it is not handed over any more")
-        return clerk.act(record, "hand-over", self.hand_over_call(record))
+        return self.hand_over_call(record)
 
     def hand_over_call(self, record: RentalRecord) -> Call[None]:
         """Return the call that releases the access key; only for a rental that was decided so."""
@@ -133,21 +136,14 @@ class Owner:
         Raises:
             InputError: It is being handed over just now, or the device has checked out.
         """
+        return self._clerk.act(record, "refund", self.refund_call(record))
+
+    def refund_call(self, record: RentalRecord) -> Call[None]:
+        """Return the call that gives everything back; from then on nothing of this home hands over."""
         require_state(record, State.OPENED, State.ACTIVE, State.CHECKED_IN)
         if record.state is State.OPENED:
             self._decide_refund(record)
-        return self._clerk.act(record, "refund", self._clerk.contract.refund(self._clerk.struct(record)))
-
-    def sign_refund(self, record: RentalRecord, *, lifetime: int) -> RelayRequest:
-        """Sign a refund for somebody else to carry; from then on nothing of this home hands over.
-
-        Raises:
-            InputError: It is not opened, or it is being handed over.
-        """
-        clerk = self._clerk
-        require_state(record, State.OPENED)
-        self._decide_refund(record)
-        return clerk.sign(clerk.contract.refund(clerk.struct(record)), lifetime=lifetime)
+        return self._clerk.contract.refund(self._clerk.struct(record))
 
     def _decide_refund(self, record: RentalRecord) -> None:
         is_overdue = self._clerk.now() >= record.deadline  # no hand-over can be mined any more
@@ -162,14 +158,18 @@ class Owner:
         Raises:
             InputError: The device has not checked out, or the amount is out of bounds.
         """
-        clerk, deposit = self._clerk, record.offer.terms.deposit
         if record.state is State.CLAIMED and record.standing.claimed == claim.amount:
             return record
+        return self._clerk.act(record, "claim", self.claim_call(record, claim))
+
+    def claim_call(self, record: RentalRecord, claim: Claim) -> Call[None]:
+        """Return the call that claims; see :meth:`claim`."""
+        clerk, deposit = self._clerk, record.offer.terms.deposit
         require_state(record, State.CHECKED_OUT)
         if not 0 < claim.amount <= deposit:
             most, wanted = (clerk.money(record.offer.terms.token, units) for units in (deposit, claim.amount))
             raise InputError(f"a claim is above 0 and at most the deposit, {most}, not {wanted}")
-        return clerk.act(record, "claim", clerk.contract.claim(clerk.struct(record), claim.amount, claim.evidence))
+        return clerk.contract.claim(clerk.struct(record), claim.amount, claim.evidence)
 
     def waive(self, record: RentalRecord) -> RentalRecord:
         """Give the whole deposit back at once instead of waiting until the claim window ends.
@@ -177,11 +177,11 @@ class Owner:
         Raises:
             InputError: Nothing of it is held any more, or the device has not checked out.
         """
-        require_state(record, State.CHECKED_OUT, State.CLAIMED, State.DISPUTED)
         return self._clerk.act(record, "waive", self.waive_call(record))
 
     def waive_call(self, record: RentalRecord) -> Call[None]:
-        """Return the call by which the owner gives up what it could still get."""
+        """Return the call by which the owner gives up what it could still get; see :meth:`waive`."""
+        require_state(record, State.CHECKED_OUT, State.CLAIMED, State.DISPUTED)
         return self._clerk.contract.waive(self._clerk.struct(record))
 
 

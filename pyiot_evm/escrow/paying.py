@@ -4,22 +4,23 @@ The signature is ERC-3009's ``receiveWithAuthorization`` with the rental id as i
 and deposit, to the escrow alone, for this rental alone, and anybody can carry it to the chain.
 
 Example:
-    >>> import dataclasses
-    >>> [field.name for field in dataclasses.fields(SignedOpening)]
-    ['rental', 'valid_before', 'signature']
+    >>> from pyiot_evm.escrow.paying import RentalPayments
+    >>> RentalPayments.__name__
+    'RentalPayments'
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.escrow.signed import SignedOpening
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.market.locks import file_lock
 from pyiot_evm.payment.tokens import sign_receive, token_domain
 
 if TYPE_CHECKING:
+    from pyiot_evm.chain.calls import Call
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.policies import RenterPolicy
@@ -27,24 +28,9 @@ if TYPE_CHECKING:
     from pyiot_evm.sending import TransactionRecord
     from pyiot_evm.types import Address
 
-__all__ = ["RentalPayments", "SignedOpening", "good_until"]
+__all__ = ["RentalPayments", "good_until", "opening_call"]
 
 _VALID_SECONDS = 3600  # from the draft, so that the same rental always makes the same transaction
-
-
-@dataclass(frozen=True, slots=True)
-class SignedOpening:
-    """A rental's opening and its payment in one signature, for whoever carries it to the chain.
-
-    Attributes:
-        rental: The rental as it stands in the renter's journal.
-        valid_before: The payment is good before this time, Unix seconds.
-        signature: Of the renter over ERC-3009's ``receiveWithAuthorization``, 65 bytes.
-    """
-
-    rental: RentalRecord
-    valid_before: int
-    signature: bytes
 
 
 class RentalPayments:
@@ -85,7 +71,8 @@ class RentalPayments:
             policy.pay == "auto" and allowed < price and self._knows_signatures(token)
         )
         if by_signature and price:
-            return self.submit(self.authorize(record))
+            call = opening_call(clerk, self.authorize(record))
+            return clerk.send_once(record.rental_id, "open", call, confirmations=0)
         with file_lock(clerk.folder / f".rent-{clerk.address}-{token}.lock"):
             if self._allowance(token) < price:
                 approve = Erc20(token).approve(clerk.contract.address, price)
@@ -94,7 +81,7 @@ class RentalPayments:
             return clerk.send_once(record.rental_id, "open", clerk.contract.open(*opening), confirmations=0)
 
     def authorize(self, record: RentalRecord) -> SignedOpening:
-        """Sign the payment of a rental, for this account or another one to submit.
+        """Sign the payment of a rental, for this account or another one to send.
 
         Raises:
             InputError: The token does not know ERC-3009.
@@ -110,15 +97,8 @@ class RentalPayments:
             valid_before=valid_before,
             nonce=record.rental_id,
         )
-        return SignedOpening(record, valid_before, signature)
-
-    def submit(self, signed: SignedOpening) -> TransactionRecord:
-        """Carry a signed opening to the chain: one's own, or another machine's."""
-        record, clerk = signed.rental, self._clerk
-        call = clerk.contract.open_with_authorization(
-            clerk.struct(record), record.offer.signature, 0, signed.valid_before, signed.signature
-        )
-        return clerk.send_once(record.rental_id, "open", call, confirmations=0)
+        point = (record.ephemeral_x, record.ephemeral_y)
+        return SignedOpening(record.offer, record.renter, record.mask, point, valid_before, signature)
 
     def _allowance(self, token: Address) -> int:
         clerk = self._clerk
@@ -130,6 +110,12 @@ class RentalPayments:
         except InputError:
             return False
         return True
+
+
+def opening_call(clerk: Clerk, signed: SignedOpening) -> Call[Any]:
+    """Return the call that opens and pays a rental by the renter's signature."""
+    times = (0, signed.valid_before)
+    return clerk.contract.open_with_authorization(signed.rental, signed.offer.signature, *times, signed.signature)
 
 
 def good_until(record: RentalRecord) -> int:

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
+from pyiot_evm.device.typed import address_word, word
+from pyiot_evm.hashing import keccak256
+from pyiot_evm.types import RentalId
+
 if TYPE_CHECKING:
     from pyiot_evm.escrow.offers import RentalOffer
-    from pyiot_evm.types import Address, Bytes32, RentalId, TermsId
+    from pyiot_evm.types import Address, Bytes32, TermsId
 
-__all__ = ["OfferRecord", "OfferState", "RentalRecord", "Role", "Standing", "State"]
+__all__ = ["OfferRecord", "OfferState", "RentalRecord", "Role", "Standing", "State", "rental_id"]
 
 
 class Role(StrEnum):
@@ -130,3 +134,16 @@ class RentalRecord:
     def deadline(self) -> int:
         """The end of the present state's window, Unix seconds."""
         return self.standing.deadline
+
+
+def rental_id(terms_id: TermsId, *, renter: Address, mask: Address, ephemeral: tuple[int, int]) -> RentalId:
+    """Return the id of a rental.
+
+    Args:
+        terms_id: The terms.
+        renter: Who pays.
+        mask: The renter's mask.
+        ephemeral: The renter's point E.
+    """
+    parts = (terms_id, address_word(renter), address_word(mask), word(ephemeral[0]), word(ephemeral[1]))
+    return RentalId(keccak256(b"".join(parts)))

@@ -19,26 +19,23 @@ from typing import TYPE_CHECKING, ClassVar
 from pyiot_evm.contracts import deposit_escrow as structs
 from pyiot_evm.device.lock_messages import AccessKey
 from pyiot_evm.device.rental_messages import CheckIn
-from pyiot_evm.device.typed import address_word, word
 from pyiot_evm.escrow.inspection import inspect
 from pyiot_evm.escrow.owner import require_state
 from pyiot_evm.escrow.paying import good_until
-from pyiot_evm.escrow.records import RentalRecord, Role, Standing, State
+from pyiot_evm.escrow.records import RentalRecord, Role, Standing, State, rental_id
 from pyiot_evm.exceptions import ContractError, InputError, PyIotEvmError, TransportError
-from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.key_release import Ephemeral, Sale, mask_of, recover
-from pyiot_evm.types import RentalId
 
 if TYPE_CHECKING:
+    from pyiot_evm.chain.calls import Call
     from pyiot_evm.device.rental_messages import SignedStatement
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.paying import RentalPayments
     from pyiot_evm.escrow.policies import RenterPolicy
-    from pyiot_evm.relay import RelayRequest
-    from pyiot_evm.types import Address, TermsId
+    from pyiot_evm.types import TermsId
 
-__all__ = ["Renter", "rental_id"]
+__all__ = ["Renter", "show_statement"]
 
 _log = logging.getLogger(__name__)
 
@@ -213,8 +210,12 @@ class Renter:
         Raises:
             InputError: Nothing is claimed.
         """
+        return self._clerk.act(record, "accept", self.accept_call(record))
+
+    def accept_call(self, record: RentalRecord) -> Call[None]:
+        """Return the call that accepts; see :meth:`accept`."""
         require_state(record, State.CLAIMED)
-        return self._clerk.act(record, "accept", self._clerk.contract.accept(self._clerk.struct(record)))
+        return self._clerk.contract.accept(self._clerk.struct(record))
 
     def reject(self, record: RentalRecord) -> RentalRecord:
         """Take the claim to the arbiter.
@@ -224,20 +225,27 @@ class Renter:
         """
         if record.state is State.DISPUTED:
             return record
-        require_state(record, State.CLAIMED)
-        return self._clerk.act(record, "reject", self._clerk.contract.reject(self._clerk.struct(record)))
+        return self._clerk.act(record, "reject", self.reject_call(record))
 
-    def sign_answer(self, record: RentalRecord, *, accepts: bool, lifetime: int) -> RelayRequest:
-        """Sign the answer to a claim for somebody else to carry: a renter without ether must not lose it by silence.
+    def reject_call(self, record: RentalRecord) -> Call[None]:
+        """Return the call that rejects; see :meth:`reject`."""
+        require_state(record, State.CLAIMED)
+        return self._clerk.contract.reject(self._clerk.struct(record))
+
+    # Take back
+
+    def refund(self, record: RentalRecord) -> RentalRecord:
+        """Take everything back, once the time to hand over has passed.
 
         Raises:
-            InputError: Nothing is claimed.
+            InputError: It was handed over, or is over.
         """
-        clerk = self._clerk
-        require_state(record, State.CLAIMED)
-        rental = clerk.struct(record)
-        call = clerk.contract.accept(rental) if accepts else clerk.contract.reject(rental)
-        return clerk.sign(call, lifetime=lifetime)
+        return self._clerk.act(record, "refund", self.refund_call(record))
+
+    def refund_call(self, record: RentalRecord) -> Call[None]:
+        """Return the call that takes everything back; see :meth:`refund`."""
+        require_state(record, State.OPENED)
+        return self._clerk.contract.refund(self._clerk.struct(record))
 
 
 def show_statement(clerk: Clerk, record: RentalRecord, said: SignedStatement) -> RentalRecord:
@@ -249,16 +257,3 @@ def show_statement(clerk: Clerk, record: RentalRecord, said: SignedStatement) ->
         return record
     require_state(record, State.ACTIVE, *(() if is_check_in else (State.CHECKED_IN,)))
     return clerk.act(record, "check-in" if is_check_in else "check-out", clerk.statement_call(record, said))
-
-
-def rental_id(terms_id: TermsId, *, renter: Address, mask: Address, ephemeral: tuple[int, int]) -> RentalId:
-    """Return the id of a rental.
-
-    Args:
-        terms_id: The terms.
-        renter: Who pays.
-        mask: The renter's mask.
-        ephemeral: The renter's point E.
-    """
-    parts = (terms_id, address_word(renter), address_word(mask), word(ephemeral[0]), word(ephemeral[1]))
-    return RentalId(keccak256(b"".join(parts)))

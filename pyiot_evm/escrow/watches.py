@@ -220,6 +220,8 @@ class ArbiterWatch:
         """Say what is to be done about a rental now."""
         if record.state is not State.DISPUTED or now >= record.deadline or self._policy.ruling is None:
             return None
+        if not self._arbiter.is_alone(record):  # one key of several: its ruling is signed, not sent
+            return None
         award = ask(
             "the arbiter's policy, asked for a ruling,", self._policy.ruling, view(self.clerk, record), kind=int
         )

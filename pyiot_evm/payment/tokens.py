@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
     from pyiot_evm.device import Signer
 
-__all__ = ["TokenDomain", "is_authorization_used", "money_text", "sign_receive", "token_domain"]
+__all__ = ["TokenDomain", "is_authorization_used", "money_text", "receive_digest", "sign_receive", "token_domain"]
 
 _RECEIVE: Final = type_hash(
     "ReceiveWithAuthorization(address from,address to,uint256 value,"
@@ -79,8 +79,17 @@ def sign_receive(
     signer: Signer, domain: TokenDomain, *, payer: Address, to: Address, amount: int, valid_before: int, nonce: bytes
 ) -> bytes:
     """Sign that ``to`` may take an amount from the payer, once, before a time."""
+    return signer.sign_digest(
+        receive_digest(domain, payer=payer, to=to, amount=amount, valid_before=valid_before, nonce=nonce)
+    )
+
+
+def receive_digest(
+    domain: TokenDomain, *, payer: Address, to: Address, amount: int, valid_before: int, nonce: bytes
+) -> bytes:
+    """Return what :func:`sign_receive` signs."""
     fields = (address_word(payer), address_word(to), word(amount), word(0), word(valid_before), Bytes32(nonce))
-    return signer.sign_digest(typed_digest(domain.separator, struct_hash(_RECEIVE, *fields)))
+    return typed_digest(domain.separator, struct_hash(_RECEIVE, *fields))
 
 
 def is_authorization_used(chain: Chain, token: Address, authorizer: Address, nonce: bytes) -> bool:

@@ -219,13 +219,13 @@ def test_loop__when_a_payment_that_was_given_up_is_carried_after_all__knows_the_
     # A signed payment is good for an hour, whatever its renter tried meanwhile. Rentals that were given up were never
     # looked for again: nobody took the key, and nobody answered a claim.
     offer = house.offer()
-    signed = house.renter.rentals.authorize(offer)
+    signed = house.renter.rentals.signing().open(offer)
     clerk = house.renter.rentals.clerk
     clerk.account.transact(Erc20(offer.terms.token).transfer(house.arbiter.address, 1000_000_000))
     with pytest.raises(ContractError):
         house.renter.rentals.open(offer)
     house.arbiter.rentals.clerk.account.transact(Erc20(offer.terms.token).transfer(house.renter.address, house.PRICE))
-    house.owner.rentals.submit(signed)
+    house.owner.rentals.carry(signed)
     assert house.step(house.owner) == ["handed-over"]
     assert house.step(house.renter) == []
     (rental,) = house.renter.rentals.journal.rentals(house.renter.address)

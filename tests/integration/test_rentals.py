@@ -14,7 +14,7 @@ from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.facade import Rentals
 from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import OfferState, Role, State
-from pyiot_evm.exceptions import ContractError, InputError, VerificationError
+from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.machine import Machine
 from pyiot_evm.types import ZERO_ADDRESS
 
@@ -65,24 +65,15 @@ def test_open__when_paid_by_either_way__holds_the_price(house, pay):
     assert [item.purpose for item in opened.transactions] == (["approve", "open"] if pay == "allowance" else ["open"])
 
 
-def test_authorize__when_another_machine_carries_it__opens_the_renters_rental(house):
-    offer = house.offer()
-    signed = house.renter.rentals.authorize(offer)
-    house.arbiter.rentals.submit(signed)
-    opened = house.renter.rentals.open(offer)
-    assert (opened.state, opened.renter) == (State.OPENED, house.renter.address)
-    assert house.renter.balance() == 1000 - house.chain.token_info().from_units(house.PRICE)
-
-
 def test_open__when_a_signed_payment_has_expired__signs_anew_for_the_same_rental(house):
     now = house.chain.now()
     offer = house.offer(start=now + 86_400, end=now + 2 * 86_400)
-    signed = house.renter.rentals.authorize(offer)
+    signed = house.renter.rentals.signing().open(offer)
     house.chain.increase_time(3700)
-    with pytest.raises(ContractError):
-        house.arbiter.rentals.submit(signed)
+    with pytest.raises(InputError, match="was good until"):
+        house.arbiter.rentals.carry(signed)
     opened = house.renter.rentals.open(offer)
-    assert (opened.id, opened.state) == (signed.rental.rental_id, State.OPENED)
+    assert (opened.id, opened.state) == (signed.rental_id, State.OPENED)
     assert house.renter.balance() == 1000 - house.chain.token_info().from_units(house.PRICE)
 
 
@@ -137,14 +128,6 @@ def test_hand_over__when_the_deadline_is_near__is_refused(house):
     assert house.step(house.owner) == ["late"]
 
 
-def test_sign_refund__when_signed__nothing_of_this_home_hands_over(house):
-    opened = house.renter.rentals.open(house.offer())
-    house.owner.rentals.sign_refund(opened.id)
-    with pytest.raises(InputError, match="being refunded"):
-        house.owner.rentals.hand_over(opened.id)
-    assert house.step(house.owner) == ["refunded"]
-
-
 def test_loops__when_both_run__hand_over_check_in_check_out_and_give_the_deposit_back(house):
     house.owner.rentals.owning = OwnerPolicy(waive=True, withdraw=True)
     house.renter.rentals.renting = RenterPolicy(withdraw=True)
@@ -190,19 +173,6 @@ def test_claim__when_small_enough__is_accepted(house):
     house.renter.rentals.renting = RenterPolicy(accept_up_to=DAMAGE)
     assert house.step(house.renter) == ["accepted"]
     assert house.renter.rentals.ending(rental.id).how == "accepted"
-
-
-@pytest.mark.parametrize(("accepts", "how"), [(True, "accepted"), (False, "unruled")])
-def test_sign_answer__when_the_renter_has_no_ether__somebody_else_carries_it(house, accepts, how):
-    rental = house.checked_out()
-    house.owner.rentals.claim(rental.id, DAMAGE)
-    request = house.renter.rentals.sign_answer(rental.id, accepts=accepts)
-    first, second = house.arbiter.rentals.carry(request), house.arbiter.rentals.carry(request)
-    assert first == second
-    if not accepts:
-        house.pass_deadline(rental)
-        assert house.step(house.renter) == ["closed"]
-    assert house.renter.rentals.ending(rental.id).how == how
 
 
 def test_claim__when_nobody_answers__the_renters_loop_rejects_before_silence_grants_it(house):
@@ -421,7 +391,7 @@ def test_serve__when_two_loops_run_on_one_account__do_everything_once(house):
         both()
         for rental in opened:
             seen = house.owner.rentals.get(rental.id)
-            assert seen.state is State.CLAIMED
+            assert seen.state in (State.CLAIMED, State.DISPUTED)  # rejected, where a loop was quick to claim
             assert [item.purpose for item in seen.transactions if item.purpose != "check-out"] == ["hand-over", "claim"]
     events = house.chain.logs(address=house.owner.rentals.clerk.contract.address, topics=[DepositClaimed.TOPIC])
     assert len({log.topics[1] for log in events} & {rental.id for rental in opened}) == len(opened)
