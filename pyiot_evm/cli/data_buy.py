@@ -15,7 +15,8 @@ from pyiot_evm.cli.data_options import (
     duration,
     nouns,
 )
-from pyiot_evm.cli.data_session import buying, open_market, order_id, sale_reference
+from pyiot_evm.cli.data_session import buying, check_ending, open_market, order_id, sale_reference
+from pyiot_evm.cli.files import writable
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
 from pyiot_evm.cli.session import Session
 
@@ -48,17 +49,19 @@ def buy(
     Example:
         pyiot data buy 0x3fa9c1d2 --as buyer --out occupancy.csv
     """
-    documents.check_out(out)
+    file = writable(out)
     market = open_market(session, name, allow_dir=allow_dir, allow_private=allow_private_hosts)
     policy = buying(session, max_price=max_price, timeout=None if timeout is None else duration(timeout))
     reference = sale_reference(market, offer)
-    session.output.say(documents.target_line(session.chain, market.target(reference)))
+    target = market.target(reference)
+    check_ending(target, file)
+    session.output.say(documents.target_line(session.chain, target))
     order = market.order(reference, again=again, policy=policy)
     session.output.say(documents.paid_line(session.chain, order))
     with session.output.waiting("waiting for the seller's key"):
         purchase = market.buy(reference, again=again and order.state == "paid", policy=policy)
-    written = purchase.write(out, progress=partial(session.output.progress, "writing the file"))
-    session.output.show(documents.purchase(session.chain, purchase, written))
+    write = partial(purchase.write, file, progress=partial(session.output.progress, "writing the file"))
+    session.output.show_written(documents.purchase(session.chain, purchase, file), write)
 
 
 @command(nouns, "orders", CHAIN, TOKEN, KEYS)

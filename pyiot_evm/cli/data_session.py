@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pyiot_evm.cli.session import Session
-    from pyiot_evm.market.buyer import BuyerPolicy
+    from pyiot_evm.market.buyer import BuyerPolicy, Target
     from pyiot_evm.market.catalog import Query
     from pyiot_evm.market.facade import Market
     from pyiot_evm.market.inspector import Inspection
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bought_offer",
     "buying",
+    "check_ending",
     "inspect",
     "licence_of",
     "open_market",
@@ -87,6 +88,19 @@ def buying(session: Session, *, max_price: str | None, timeout: int | None) -> B
 
     token = None if max_price is None else session.chain.token
     return BuyerPolicy(max_price=units(session, max_price), token=token, timeout=timeout)
+
+
+def check_ending(target: Target, file: Path) -> None:
+    """Check, before anything is paid, that readings can be written to a file of this name.
+
+    Raises:
+        InputError: Its ending is not one of a table.
+        ConfigurationError: Nothing here writes Parquet.
+    """
+    from pyiot_evm.market.datasets import check_table_name  # noqa: PLC0415 - not for `--help`
+
+    if any(target.offer.rule):
+        check_table_name(file)
 
 
 def units(session: Session, price: str | None) -> int | None:

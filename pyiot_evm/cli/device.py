@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pyiot_evm.cli.files import read_text
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, As, command
 from pyiot_evm.cli.output import clock, fields, short
 from pyiot_evm.cli.root import HelpfulGroup
@@ -165,8 +166,8 @@ def read_metadata(path: Path | None) -> "DeviceMetadata | None":
     from pyiot_evm.identity import DeviceMetadata  # noqa: PLC0415 - not for `--help`
 
     try:
-        return DeviceMetadata.from_document(json.loads(path.expanduser().read_text()))
-    except ValueError as error:
+        return DeviceMetadata.from_document(json.loads(read_text(path)))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON document: {error}") from error
 
 

@@ -6,12 +6,11 @@ address too, because anyone can call a token DUSD.
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.cli.output import amount, clock, short
-from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, ContractError, InputError
+from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, ContractError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = [
     "action",
     "action_line",
-    "check_out",
     "entry",
     "entry_row",
     "inspection",
@@ -240,18 +238,3 @@ def withdrawal(chain: Chain, machine: Machine, taken: Transaction | None, before
         "left": amount(left, symbol),
         "transactions": transactions([taken] if taken else []),
     }
-
-
-def check_out(out: Path) -> None:
-    """Check, before anything is paid, that a file can be written there.
-
-    Raises:
-        InputError: Its folder does not exist, it is a folder itself, or it may not be written.
-    """
-    folder = out.expanduser().parent
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}", hint="make it, or write elsewhere")
-    if out.expanduser().is_dir():
-        raise InputError(f"{out} is a folder", hint="name a file in it")
-    if not os.access(out.expanduser() if out.expanduser().exists() else folder, os.W_OK):
-        raise InputError(f"{out} may not be written", hint="write elsewhere")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
+from pyiot_evm.cli.files import writable
 from pyiot_evm.cli.options import CHAIN, NEW_KEYS, Name, command
 from pyiot_evm.cli.root import HelpfulGroup
 from pyiot_evm.cli.session import Session
@@ -101,7 +102,7 @@ def backup(
     """
     from pyiot_evm.backup import write_backup  # noqa: PLC0415 - not for `--help`
 
-    made = write_backup(session.home, file, bundles=bundles)
+    made = write_backup(session.home, writable(file, new=True), bundles=bundles)
     session.output.show({"file": str(file), "names": made.names, "networks": made.networks, "files": len(made.files)})
 
 
@@ -121,7 +122,7 @@ def restore(
     """
     from pyiot_evm.backup import restore_backup  # noqa: PLC0415 - not for `--help`
 
-    made = restore_backup(session.home, file)
+    made = restore_backup(session.home, file.expanduser())
     session.output.show({"home": str(session.home.path), "names": made.names, "networks": made.networks})
 
 

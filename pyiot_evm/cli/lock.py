@@ -1,5 +1,6 @@
 """``pyiot lock``: a lock on a rented device, and who stands at it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -144,8 +145,7 @@ def try_(
     require_out(out)
     found, phone = AccessKey.read(key.expanduser()), client(session, socket, port)
     said = phone.check_out(found) if check_out else phone.open(found)
-    keep(said, out)
-    session.output.show(statement_document(said))
+    session.output.show_written(statement_document(said), partial(keep, said, out))
 
 
 @command(nouns, "statements")

@@ -210,8 +210,12 @@ def slot_in(file: Path) -> Slot:
     Raises:
         InputError: There is none.
     """
-    with file.expanduser().open("rb") as opened:
-        return Slot.decode(opened.read(_MAX_OFFER + 1))
+    try:
+        with file.expanduser().open("rb") as opened:
+            data = opened.read(_MAX_OFFER + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror}") from error
+    return Slot.decode(data)
 
 
 def require_out(out: Path | None) -> None:

@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyiot_evm.cli.root import printable, styled
+from pyiot_evm.cli.root import NotWrittenError, plain, printable, styled
+from pyiot_evm.exceptions import PyIotEvmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Output", "amount", "clock", "fit", "hanging", "short", "sparkline", "table", "talk_plainly"]
 
@@ -43,6 +44,7 @@ _TICK = 0.5
 _SOON = 0.3
 _BAR = 24
 _IDS = ("resale_id", "offer_id", "rental_id", "terms_id")
+_FILES = ("file", "offer_file")
 _FOR_PROGRAMS = ("price_units", "token", "signer")
 
 
@@ -75,10 +77,43 @@ class Output:
         if self._muted:
             return
         if self.json:
-            typer.echo(json.dumps(document, default=_plain))
+            typer.echo(json.dumps(document, default=plain))
             return
         for line in [_id_of(document)] if self._quiet else lines or fields(document):
             typer.echo(line)
+
+    def show_written(
+        self,
+        document: Mapping[str, Any],
+        write: Callable[[], object] | None,
+        *,
+        lines: Sequence[str] = (),
+        unwritten: Sequence[str] = (),
+    ) -> None:
+        """Write a result's file and print the result; print it too where the file cannot be written.
+
+        For commands whose result exists only once: money moved, or a device signed. A dry run writes nothing.
+
+        Args:
+            document: What ``--json`` prints.
+            write: Writes the file; ``None`` where none is asked for.
+            lines: What people read; the document's fields when there are none.
+            unwritten: What they read instead where there is no file.
+
+        Raises:
+            NotWrittenError: There is no file; it carries the document for ``--json``.
+        """
+        if self._muted:
+            return
+        try:
+            if write is not None:
+                write()
+        except (OSError, PyIotEvmError) as error:
+            shown = {key: value for key, value in document.items() if key not in _FILES}
+            if not self.json:
+                self.show(shown, *(unwritten or lines))
+            raise NotWrittenError(error, shown) from error
+        self.show(document, *(unwritten if write is None and unwritten else lines))
 
     def show_rows(self, name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> None:
         """Print a list: a table for people, ``{name: [...]}`` for programs.
@@ -280,7 +315,7 @@ def _cell(value: Any, *, grouped: bool = False) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(_cell(item) for item in value)
-    return f"{value:,}" if grouped and isinstance(value, int) else _plain(value)
+    return f"{value:,}" if grouped and isinstance(value, int) else plain(value)
 
 
 def _parts(value: Any, room: int) -> list[str]:
@@ -290,10 +325,6 @@ def _parts(value: Any, room: int) -> list[str]:
         rows = [[_cell(item, grouped=True) for item in row.values()] for row in value]
         return table(rows, [""] * len(rows[0]), width=room)[1:]
     return printable(_cell(value)).splitlines() or [""]
-
-
-def _plain(value: Any) -> str:
-    return "0x" + value.hex() if type(value) is bytes else str(value)
 
 
 def _unicode(stream: Any) -> bool:

@@ -1,5 +1,6 @@
 """Channels, vouchers and budgets: the commands of ``pyiot pay`` but the vault's."""
 
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pyiot_evm.cli import pay_options as shared
-from pyiot_evm.cli.documents import check_out
+from pyiot_evm.cli.files import read_text, writable
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
 from pyiot_evm.cli.pay_options import Amount, ChannelRef, Payee, budgets, nouns
 from pyiot_evm.cli.session import Session
@@ -51,16 +52,12 @@ def send(
     Example:
         pyiot pay send sensor 0.001 --as buyer --out voucher.json
     """
-    if out is not None:
-        check_out(out)
+    file = None if out is None else writable(out)
     payments = shared.payments_of(session, name)
     units = session.chain.token_info().to_units(amount)
     sent = payments.pay(shared.payee_address(session, payee), units, key=key)
-    voucher = sent.voucher.encode()
-    if out is not None:
-        out.write_text(voucher + "\n")
-    shown = {"channel": sent.payment.channel_id, "paid": shared.money(session, units), "voucher": voucher}
-    session.output.show(shown | {"total": shared.money(session, sent.payment.ceiling)})
+    write = None if file is None else partial(file.write_text, sent.voucher.encode() + "\n")
+    session.output.show_written(shared.sent_row(session, sent), write)
 
 
 @command(nouns, "claim", CHAIN, TOKEN, SENDS, KEYS)
@@ -81,7 +78,7 @@ def claim(
 
     payments = shared.payments_of(session, name)
     if voucher is not None:
-        payments.collect(SignedVoucher.decode(voucher.read_text().strip()))
+        payments.collect(SignedVoucher.decode(read_text(voucher)))
     claims = payments.claim()
     total = shared.money(session, sum(item.amount for item in claims))
     shown = [str(item.transaction) for item in claims]
@@ -166,7 +163,7 @@ def rebuild(
     """
     from pyiot_evm.payment.vouchers import SignedVoucher  # noqa: PLC0415 - not for `--help`
 
-    last = [SignedVoucher.decode(path.read_text().strip()) for path in vouchers or ()]
+    last = [SignedVoucher.decode(read_text(path)) for path in vouchers or ()]
     paying, paid = shared.payments_of(session, name).rebuild(*last)
     rows = [shared.payer_row(session, c) for c in paying] + [shared.payee_row(session, c) for c in paid]
     session.output.show_rows("channels", rows, _COLUMNS, f"{name} has no channels")
@@ -195,8 +192,7 @@ def get(
     """
     from pyiot_evm.payment.http_client import HttpPayer  # noqa: PLC0415 - not for `--help`
 
-    if out is not None:
-        check_out(out)
+    file = None if out is None else writable(out)
     key_of_device = session.keyring.device(name) if device_key else None
     payer = HttpPayer(shared.payments_of(session, name), scheme=scheme, voucher_signer=key_of_device)
     units = session.chain.token_info().to_units(most)
@@ -204,12 +200,11 @@ def get(
         session.output.show(shared.quote_row(session, payer.quote(url, most=units)))
         return
     bought = payer.get(url, most=units, key=key)
-    text = bought.body.decode(errors="replace")
-    if out is not None:
-        out.write_bytes(bought.body)
-    document = {"status": bought.status, "paid": shared.money(session, bought.paid), "body": text}
+    document = shared.answer_row(session, bought)
     session.output.say(f"paid {document['paid']}, status {bought.status}")
-    session.output.show(document, *([f"written to {out}"] if out else text.splitlines()))
+    write = None if file is None else partial(file.write_bytes, bought.body)
+    text = shared.answer_lines(bought.body)
+    session.output.show_written(document, write, lines=[f"written to {file}"], unwritten=text)
     if bought.status >= HTTPStatus.BAD_REQUEST:
         raise typer.Exit(1)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from base64 import b64encode
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pyiot_evm.cli.output import amount
-from pyiot_evm.cli.root import HelpfulGroup
+from pyiot_evm.cli.documents import money as money_text
+from pyiot_evm.cli.root import HelpfulGroup, printable
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.types import Address
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from pyiot_evm.cli.session import Session
     from pyiot_evm.payment.budgets import Budget, Spending
     from pyiot_evm.payment.facade import Payments
-    from pyiot_evm.payment.http_client import Quote
+    from pyiot_evm.payment.http_client import Bought, Quote
+    from pyiot_evm.payment.payer import SentPayment
     from pyiot_evm.payment.records import PayeeChannel, PayerChannel
     from pyiot_evm.payment.vault import Moved
     from pyiot_evm.payment.vouchers import ChannelId
@@ -114,6 +117,38 @@ def stream_row(session: Session, payments: Payments, channel: ChannelId) -> dict
     }
 
 
+def sent_row(session: Session, sent: SentPayment) -> dict[str, Any]:
+    """Return what is shown of a payment."""
+    return {
+        "channel": sent.payment.channel_id,
+        "paid": money(session, sent.payment.amount),
+        "voucher": sent.voucher.encode(),
+        "total": money(session, sent.payment.ceiling),
+    }
+
+
+def answer_row(session: Session, bought: Bought) -> dict[str, Any]:
+    """Return what is shown of an answer that was bought; one that is no text is in Base64."""
+    text = _text(bought.body)
+    body = {"body": text} if text is not None else {"body_base64": b64encode(bought.body).decode()}
+    return {"status": bought.status, "paid": money(session, bought.paid), **body}
+
+
+def answer_lines(body: bytes) -> list[str]:
+    """Return what people read of an answer: on a terminal harmless text, else as it is; Base64 where it is no text."""
+    text = _text(body)
+    if text is None:
+        return [b64encode(body).decode()]
+    return [printable(line.expandtabs()) if sys.stdout.isatty() else line for line in text.splitlines()]
+
+
+def _text(body: bytes) -> str | None:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def quote_row(session: Session, quote: Quote) -> dict[str, Any]:
     """Return what is shown of what a URL would cost."""
     if not quote.amount:
@@ -150,9 +185,8 @@ def funding(session: Session, parts: list[str]) -> dict[Address, int]:
 
 
 def money(session: Session, units: int, token: Address | None = None) -> str:
-    """Write base units of a token (the chain's, when left out) as whole tokens with its symbol."""
-    info = session.chain.token_info(token)
-    return amount(info.from_units(units), info.symbol)
+    """Write base units of a token (the chain's, when left out) for people."""
+    return money_text(session.chain, token or session.chain.token, units)
 
 
 def budget_document(session: Session, budget: Budget | None, spent: Spending) -> dict[str, Any]:

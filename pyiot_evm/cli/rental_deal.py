@@ -1,11 +1,13 @@
 """``pyiot rental``, the deal: offer, open, hand over, refund, cancel, restore, list, show."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyiot_evm.cli import rental_documents as documents
 from pyiot_evm.cli import rental_options as given
 from pyiot_evm.cli.data_options import duration
+from pyiot_evm.cli.files import writable
 from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
 from pyiot_evm.cli.rental_options import nouns
 from pyiot_evm.cli.session import Session
@@ -53,6 +55,7 @@ def offer(
     Example:
         pyiot rental offer --as bay-7 --title "Bay 7" --for 1h --fee 0.50 --out 7.json
     """
+    file = writable(out)
     begins, ends = given.slot(session, start, end, length)
     lock, signer = given.device_of(session, device, name)
     windows = {"claim_window": claim_window, "reply_window": reply_window, "ruling_window": ruling_window}
@@ -78,8 +81,8 @@ def offer(
     )
     if session.dry_run:
         return
-    made.write(out)
-    session.output.show(documents.offer(session.chain, made) | {"offer_file": str(out)})
+    shown = documents.offer(session.chain, made) | {"offer_file": str(out)}
+    session.output.show_written(shown, partial(made.write, file))
     session.output.say(f"next: give {out} to the renter and to the lock, then pyiot rental serve --as {name}")
 
 

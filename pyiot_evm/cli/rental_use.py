@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pyiot_evm.cli import rental_options as given
+from pyiot_evm.cli.files import writable
 from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
 from pyiot_evm.cli.rental_deal import show_rental
 from pyiot_evm.cli.rental_options import nouns
@@ -24,9 +25,10 @@ def key(session: Session, *, rental: given.Rental, name: As, out: given.KeyOut) 
     Example:
         pyiot rental key 0x77aa01bc --as driver --out access-key.json
     """
+    file = writable(out, new=True)
     rentals = given.rentals_of(session, name)
     found = rentals.access_key(given.rental_id(rentals, rental))
-    found.write(out.expanduser())
+    found.write(file)
     session.output.show({"terms_id": str(found.terms_id), "address": str(found.address), "key_file": str(out)})
     session.output.say(f"next: pyiot lock try --key {out}")
 

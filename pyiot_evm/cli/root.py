@@ -17,6 +17,7 @@ import re
 import sys
 import textwrap
 import traceback
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +27,18 @@ from typer.core import TyperCommand, TyperGroup
 from pyiot_evm.exceptions import InputError, PyIotEvmError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = [
+    "FileError",
     "HelpfulCommand",
     "HelpfulGroup",
+    "NotWrittenError",
     "RootGroup",
     "UnexpectedError",
     "UsageError",
     "exit_code",
+    "plain",
     "printable",
     "styled",
 ]
@@ -49,6 +53,30 @@ class UsageError(InputError):
     """The command line itself cannot be read."""
 
     code = "usage"
+
+
+class FileError(PyIotEvmError):
+    """The system refused to read or write; how far the command had come by then is not known."""
+
+    code = "file"
+    default_hint = "check the path, its permissions and the free space"
+
+
+class NotWrittenError(PyIotEvmError):
+    """A command did what it was for, and the file with its result was not written; the result is shown all the same.
+
+    Args:
+        error: Why not.
+        result: The command's document, which ``--json`` prints beside the error.
+    """
+
+    code = "not_written"
+    default_hint = "the command did its work: take what is shown, and look before you run it again"
+
+    def __init__(self, error: OSError | PyIotEvmError, result: Mapping[str, Any]) -> None:
+        reason = _file_text(error) if isinstance(error, OSError) else str(error)
+        super().__init__(f"it is done, but the file was not written: {reason}")
+        self.result = result
 
 
 class UnexpectedError(PyIotEvmError):
@@ -126,11 +154,12 @@ def _as_ours(error: Exception) -> PyIotEvmError:
     if isinstance(error, PyIotEvmError):
         return error
     if isinstance(error, OSError):
-        where = f": {error.filename}" if error.filename else ""
-        return InputError(
-            f"{error.strerror or error}{where}", hint="check the path, its permissions and the free space"
-        )
+        return FileError(_file_text(error))
     return UnexpectedError(f"{type(error).__name__}: {error}")
+
+
+def _file_text(error: OSError) -> str:
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
 
 
 def _report_usage(error: typer.TyperException, words: list[str]) -> int:
@@ -149,23 +178,29 @@ def _report(error: PyIotEvmError, words: list[str]) -> int:
     message = printable(str(error))
     if "--json" in words:
         body = {"code": error.code, "message": message, "hint": error.hint, "retryable": error.retryable}
-        typer.echo(json.dumps({"error": body, **_sale_of(error)}))
-        return exit_code(error)
+        with suppress(OSError):  # nobody can read stdout: then stderr has it
+            typer.echo(json.dumps({"error": body, **_result_of(error)}, default=plain))
+            return exit_code(error)
     typer.echo(f"{styled('error:', fg='red', bold=True)} {message}", err=True)
     if error.hint:
         typer.echo(f"{styled('hint:', fg='cyan')} {printable(error.hint)}", err=True)
     return exit_code(error)
 
 
-def _sale_of(error: PyIotEvmError) -> dict[str, Any]:
-    """Return the order that an error is about, and its transactions, where it knows them."""
-    known: dict[str, Any] = {}
+def _result_of(error: PyIotEvmError) -> dict[str, Any]:
+    """Return what a command did all the same: its result, or the order that an error is about, and transactions."""
+    known = dict(getattr(error, "result", {}))
     if getattr(error, "order_id", None) is not None and error.code in _SALE_ENDED:
-        known = {"order_id": str(error.order_id), "state": error.code.removeprefix("sale_")}  # type: ignore[attr-defined]
+        known |= {"order_id": str(error.order_id), "state": error.code.removeprefix("sale_")}  # type: ignore[attr-defined]
     transactions = getattr(error, "transactions", ())
     if transactions:
         known["transactions"] = [{"purpose": t.purpose, "hash": t.hash, "gas": t.gas} for t in transactions]
     return known
+
+
+def plain(value: object) -> str:
+    """Return what JSON has no form for as text: bytes in hex, everything else as it reads."""
+    return "0x" + value.hex() if type(value) is bytes else str(value)
 
 
 def printable(text: str) -> str:

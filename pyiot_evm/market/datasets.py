@@ -20,12 +20,13 @@ import io
 import warnings
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.device.schema import Schema
-from pyiot_evm.exceptions import InputError
+from pyiot_evm.exceptions import ConfigurationError, InputError
 from pyiot_evm.market.columns import Columns
 from pyiot_evm.market.csv_style import (
     DELIMITERS,
@@ -164,12 +165,12 @@ class Table:
 
         Raises:
             InputError: Another ending.
+            ConfigurationError: It is Parquet, and pyarrow is not installed.
         """
         from pyiot_evm.market.atomic import atomic_file  # noqa: PLC0415
 
         path = Path(path)
-        if path.suffix.lower() not in (".csv", ".parquet"):
-            raise InputError(f"{path}: a table is written as .csv or .parquet")
+        check_table_name(path)
         with atomic_file(path) as file:
             if path.suffix.lower() == ".parquet":
                 self.frame().to_parquet(file)
@@ -187,6 +188,20 @@ class Table:
         from pyiot_evm.frames import table_frame  # noqa: PLC0415
 
         return table_frame(self, exact=exact)
+
+
+def check_table_name(path: Path) -> None:
+    """Check that a table can be written to a file of this name.
+
+    Raises:
+        InputError: It ends neither in ``.csv`` nor in ``.parquet``.
+        ConfigurationError: It is Parquet, and pyarrow is not installed.
+    """
+    ending = path.suffix.lower()
+    if ending not in (".csv", ".parquet"):
+        raise InputError(f"{path}: a table is written as .csv or .parquet")
+    if ending == ".parquet" and find_spec("pyarrow") is None:
+        raise ConfigurationError("Parquet needs pyarrow", hint="pip install 'pyiot-evm[parquet]'")
 
 
 def default_style(schema: Schema) -> CsvStyle:

@@ -133,7 +133,7 @@ class Purchase:
             path: The file; for a blob also a folder, which gets the file under its own name.
             progress: Told now and then how many leaves of a file are written, and how many there are.
         """
-        target = Path(path)
+        target = Path(path).expanduser()
         if self.is_blob:
             if target.is_dir():
                 target = target / (self.metadata.filename or f"{self.order_id}.bin")

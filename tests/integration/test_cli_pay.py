@@ -27,6 +27,7 @@ class Shell:
             "HOME": str(folder),
             "LANG": "C.UTF-8",
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PYIOT_HOME": str(folder / "home"),
             "PYIOT_PASSPHRASE": "a passphrase for the tests",
         }
@@ -79,6 +80,32 @@ def test_pay__when_a_channel_is_used_by_hand__moves_exactly_what_was_sent(shell)
     assert (closing["state"], closing["withdrawable_at"] > time.time()) == ("closing", True)
     refused = shell.json("pay", "close", channel["id"], "--as", "buyer", code=2)
     assert "can be taken at" in refused["error"]["message"]
+
+
+def test_send__when_the_file_cannot_be_written__shows_the_voucher_and_exits_1(shell):
+    # The money was promised, the write failed, no voucher was shown, and exit code 2 said that nothing was sent.
+    shell.json("key", "new", "hasty")
+    sent = shell.json("pay", "send", "sensor", "0.001", "--as", "hasty", "--out=/dev/full", code=1)
+    assert (sent["error"]["code"], sent["paid"]) == ("not_written", "0.001 DUSD")
+    text = shell.run("pay", "send", "sensor", "0.001", "--as", "hasty", "--out=/dev/full", code=1)
+    assert '"maxClaimableAmount"' in text.stdout
+    assert "it is done, but the file was not written: No space left on device" in text.stderr
+
+    sent = shell.json("pay", "send", "sensor", "0.001", "--as", "hasty", "--out=~/voucher.json")
+    assert (sent["total"], (shell.folder / "voucher.json").read_text().strip()) == ("0.003 DUSD", sent["voucher"])
+    refused = shell.json("pay", "send", "sensor", "0.001", "--as", "hasty", "--out=~/none/v.json", code=2)
+    assert "there is no folder" in refused["error"]["message"]
+    shell.json("pay", "send", "sensor", "0.001", "--as", "hasty", "--out=dry.json", "--dry-run")
+    assert not (shell.folder / "dry.json").exists()
+    assert shell.json("pay", "send", "sensor", "0.001", "--as", "hasty")["total"] == "0.004 DUSD"
+
+
+def test_claim__when_a_file_holds_no_voucher__exits_2(shell):
+    # A file that cannot be read counts as wrong input where it is one; a binary file was reported as a bug.
+    (shell.folder / "binary").write_bytes(b"\xff\xfe")
+    for verb in ("claim", "rebuild"):
+        for file, said in (("none.json", "cannot read none.json"), ("binary", "binary is no text")):
+            assert said in shell.json("pay", verb, file, "--as", "sensor", code=2)["error"]["message"]
 
 
 def test_rebuild__when_the_books_are_lost__finds_the_channels_and_takes_over_the_last_voucher(shell):

@@ -2,7 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import typer
@@ -21,7 +24,7 @@ ERRORS = {
     "transport": (TransportError("no answer"), 3),
     "contract": (ContractError("OfferExpired", hint="ask for a new offer"), 1),
     "unexpected": (ZeroDivisionError("division by zero"), 1),
-    "os": (FileNotFoundError(2, "No such file or directory", "readings.csv"), 2),
+    "os": (FileNotFoundError(2, "No such file or directory", "readings.csv"), 1),
 }
 
 
@@ -52,6 +55,11 @@ def app() -> typer.Typer:
         """Show a number."""
         session.output.show({"number": number, "price": Decimal("0.50"), "id": b"\x01\x02"})
 
+    @command(noun, "buy")
+    def buy(session: Session, out: Path) -> None:
+        """Buy a thing and write it to a file."""
+        session.output.show_written({"paid": "0.50", "file": str(out)}, lambda: out.write_text("thing"))
+
     return root
 
 
@@ -79,7 +87,7 @@ def test_main__when_a_command_raises_under_json__prints_one_object_on_stdout(app
     assert result.exit_code == code
     assert result.stderr == ""
     body = json.loads(result.stdout)["error"]
-    assert body["code"] == getattr(error, "code", {"os": "input"}.get(kind, kind))
+    assert body["code"] == getattr(error, "code", {"os": "file"}.get(kind, kind))
     assert body["retryable"] is (kind == "transport")
     assert set(body) == {"code", "message", "hint", "retryable"}
 
@@ -122,6 +130,37 @@ def test_main__when_all_goes_well__exits_0_with_text_or_json(app):
     result = run(app, "thing", "show", "--number", "8", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {"number": 8, "price": "0.50", "id": "0x0102"}
+
+
+def test_show_written__when_the_file_cannot_be_written__shows_the_result_and_exits_1(app):
+    # The CLI paid, lost the result because a file could not be written, and exited 2: "nothing was sent".
+    result = run(app, "thing", "buy", "/dev/full")
+    assert (result.exit_code, result.stdout) == (1, "paid  0.50\n")
+    assert "it is done, but the file was not written: No space left on device" in result.stderr
+
+    result = run(app, "thing", "buy", "/dev/full", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["paid"], document["error"]["code"]) == (1, "0.50", "not_written")
+
+
+def test_show_written__when_the_file_can_be_written__shows_the_result_with_it(app, tmp_path):
+    result = run(app, "thing", "buy", str(tmp_path / "thing"), "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"paid": "0.50", "file": str(tmp_path / "thing")})
+    assert (tmp_path / "thing").read_text() == "thing"
+
+
+def test_main__when_stdout_is_full__says_so_on_stderr_without_a_traceback():
+    # The error's own JSON object went to the same full stdout, and the user got a traceback.
+    script = "from pyiot_evm.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, "thing", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr.splitlines()[0][:6]) == (2, "error:")
 
 
 def test_help__when_shown__has_form_options_and_example_within_80_columns(app):
