@@ -40,6 +40,7 @@ from gateway_kit import (
 )
 
 CLIENT = Path(__file__).with_name("x402_python_client.py")
+FETCH_CLIENT = Path(__file__).with_name("x402_fetch_client.mjs")
 PASSPHRASE = "a passphrase of the tests"
 BOTH = pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
 
@@ -324,19 +325,6 @@ def wallet(chain):
     return account
 
 
-@BOTH
-def test_requests__when_the_gateway_is_killed_between_requests__goes_on_with_the_same_channel(
-    chain, gateway, wallet, scheme
-):
-    session, before = session_for(chain, wallet, scheme), paid_out(chain)
-    for _ in range(2):
-        assert [session.get(gateway.latest, timeout=30).status_code for _ in range(3)] == [200] * 3
-        gateway.kill()
-        gateway.start()
-    assert charged(chain, Address(wallet.address)) == ([6 * LATEST] if scheme == "batch-settlement" else [])
-    assert paid_out(chain) == before + 6 * LATEST
-
-
 def test_requests__when_the_gateway_is_killed_while_a_deposit_is_mined__pays_on_from_it(chain, gateway, wallet):
     session, before = session_for(chain, wallet, "batch-settlement"), paid_out(chain)
     chain.set_automine(enabled=False)
@@ -358,23 +346,44 @@ def test_requests__when_the_gateway_is_killed_while_a_deposit_is_mined__pays_on_
     assert channel.balance == 10_000_000 - dollars(chain, wallet.address)  # all that it paid in is there
 
 
+class Client:
+    """An unmodified client in a process of its own, which asks once for each line that it is given."""
+
+    def __init__(self, chain, wallet, kind, url, scheme):
+        arguments = [url, chain.url, str(chain.token), scheme]
+        programs = {"fetch": ["node", str(FETCH_CLIENT), *arguments, "-"]}
+        command = programs.get(kind, [sys.executable, str(CLIENT), kind, *arguments])
+        self.process = subprocess.Popen(
+            command, env=os.environ | {"X402_KEY": "0x" + wallet.key.hex().removeprefix("0x")}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def get(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+
 @BOTH
-@pytest.mark.parametrize("kind", ["requests", "httpx"])
-def test_client__when_it_is_killed_between_requests__a_new_process_goes_on_with_the_same_channel(
+@pytest.mark.parametrize("kind", ["requests", "httpx", "fetch"])
+def test_client__when_gateway_and_client_are_killed_between_requests__goes_on_with_the_same_channel(
     chain, gateway, wallet, kind, scheme
 ):
     before = paid_out(chain)
-    command = [sys.executable, str(CLIENT), kind, gateway.latest, chain.url, str(chain.token), scheme]
-    for _ in range(2):
-        client = subprocess.Popen(
-            command, env=os.environ | {"X402_KEY": wallet.key.hex()}, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        for _ in range(3):
-            client.stdin.write("\n")
-            client.stdin.flush()
-            assert client.stdout.readline() == "200\n"
+    client = Client(chain, wallet, kind, gateway.latest, scheme)
+    try:
+        assert [client.get() for _ in range(7)] == ["200"] * 7
+        gateway.kill()
+        gateway.start()
+        assert [client.get() for _ in range(7)] == ["200"] * 7
         client.kill()
-        client.communicate()
-    assert charged(chain, Address(wallet.address)) == ([6 * LATEST] if scheme == "batch-settlement" else [])
-    assert paid_out(chain) == before + 6 * LATEST
+        client = Client(chain, wallet, kind, gateway.latest, scheme)
+        assert [client.get() for _ in range(7)] == ["200"] * 7
+    finally:
+        client.kill()
+    assert charged(chain, Address(wallet.address)) == ([21 * LATEST] if scheme == "batch-settlement" else [])
+    assert paid_out(chain) == before + 21 * LATEST
