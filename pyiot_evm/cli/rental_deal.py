@@ -9,6 +9,7 @@ from pyiot_evm.cli import rental_options as given
 from pyiot_evm.cli.data_options import duration
 from pyiot_evm.cli.files import writable
 from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
+from pyiot_evm.cli.rental_agreement import agreement_of
 from pyiot_evm.cli.rental_options import nouns
 from pyiot_evm.cli.session import Session
 
@@ -76,7 +77,7 @@ def offer(
         **{key: duration(text) for key, text in windows.items()},  # type: ignore[arg-type]
         device=lock,
         signer=signer,
-        agreement=given.agreement_of(session, agreement, lock, signer),
+        agreement=agreement_of(session, agreement, slot=(begins, ends), device=lock, signer=signer),
         again=again,
     )
     if session.dry_run:

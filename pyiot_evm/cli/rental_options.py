@@ -1,6 +1,5 @@
 """The options of ``pyiot rental``, each said once, and how their texts are read."""
 
-from decimal import Decimal
 from pathlib import Path
 from string import hexdigits
 from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from pyiot_evm.cli.session import Session
     from pyiot_evm.device import ReadingJournal
     from pyiot_evm.device.rental_messages import SignedStatement
-    from pyiot_evm.escrow.agreements import ReadingAgreement
     from pyiot_evm.escrow.facade import Rentals
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.policies import RenterPolicy
@@ -271,39 +269,6 @@ def readings_of(path: Path) -> "ReadingJournal":
     if not path.expanduser().is_file():
         raise InputError(f"there is no journal {path}")
     return ReadingJournal.open(path.expanduser())
-
-
-def agreement_of(session: "Session", path: Path | None, device: "DeviceId", signer: bytes) -> "ReadingAgreement | None":
-    """Read what a device's readings must show: ``fields``, ``limits``, ``count``, ``span`` and ``award``.
-
-    Raises:
-        InputError: It is not that.
-    """
-    from pyiot_evm.device import Field, Schema  # noqa: PLC0415 - not for `--help`
-    from pyiot_evm.escrow.agreements import ReadingAgreement  # noqa: PLC0415
-    from pyiot_evm.market.metadata import strict_json  # noqa: PLC0415
-
-    if path is None:
-        return None
-    try:
-        asked = strict_json(path.expanduser().read_bytes())
-        return ReadingAgreement(
-            schema=Schema(tuple(Field(**row) for row in asked["fields"])),
-            limits={name: (Decimal(low), Decimal(high)) for name, (low, high) in asked["limits"].items()},
-            device=device,
-            signer=signer,
-            count=int(asked["count"]),
-            span=duration(asked["span"]),
-            award=session.chain.token_info().to_units(asked["award"]),
-        )
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(
-            f"{path} is no agreement: {error!r}",
-            hint='write {"fields": [{"name": "temperature", "unit": "Cel", "scale": 2}], '
-            '"limits": {"temperature": ["2", "8"]}, "count": 3, "span": "30m", "award": "50"}',
-        ) from error
 
 
 def needed(text: str | None, what: str) -> str:

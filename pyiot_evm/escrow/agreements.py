@@ -1,8 +1,8 @@
 """Rulings without a person: an agreement of owner and renter on what a device's readings must show.
 
 "Above 8 °C for an hour" is an agreement: so many readings in a row, signed by that device, each outside of these
-bounds, so far apart. The terms bind it, the suite's ``RuleArbiter`` rules by it, and anybody with the readings submits
-them.
+bounds, so far apart. "Still in the bay ten minutes after the end" is one whose readings count from then on. The terms
+bind it, the suite's ``RuleArbiter`` rules by it, and anybody with the readings submits them.
 
 Example:
     >>> from pyiot_evm.device import Field, LocalSigner, Schema
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pyiot_evm.device.schema import Schema
 
 __all__ = [
+    "CHECK_OUT_GRACE",
     "Agreement",
     "ReadingAgreement",
     "agreement_fields",
@@ -45,6 +46,9 @@ __all__ = [
     "read_agreement",
     "terms_hash",
 ]
+
+CHECK_OUT_GRACE: Final = 24 * 60 * 60
+"""So many seconds after a slot's end the escrow takes a check-out, and readings can count."""
 
 _MILLISECONDS: Final = 1000
 _FOREVER: Final = (1 << 64) - 1
@@ -75,6 +79,10 @@ class ReadingAgreement:
         count: How many readings in a row must be outside.
         span: Seconds between the first of them and the last.
         award: What the owner gets, base units; at most what it claims.
+        from_: From when on readings count, Unix seconds; from the slot's start when left out. For a late return: some
+            minutes after its end.
+        until: Until when they count; until the slot's end when left out, at most a day after it. What was measured
+            before a check-in that was shown, or after the check-out, never counts.
     """
 
     schema: Schema
@@ -84,6 +92,8 @@ class ReadingAgreement:
     count: int
     span: int
     award: int
+    from_: int | None = None
+    until: int | None = None
 
     def bind(self, *, rule: Address, start: int, end: int) -> Agreement:
         """Return the agreement for a slot, in the contract's form.
@@ -94,13 +104,14 @@ class ReadingAgreement:
             end: When it ends.
 
         Raises:
-            InputError: The schema has no such field, a bound does not fit, or there would be no reading.
+            InputError: The schema has no such field, a bound does not fit, or no reading could ever show it.
         """
         unknown = set(self.limits) - {field.name for field in self.schema.fields}
         if unknown or not self.limits:
             raise InputError(f"the schema has no field {', '.join(sorted(unknown)) or 'with a limit'}")
         if self.count < 1:
             raise InputError("at least one reading must show it")
+        first, last = self._times(start, end)
         bounds = [self._bounds(place) for place in range(len(self.schema.fields))]
         low, high = (tuple(bound[side] for bound in bounds) for side in (0, 1))
         params = RuleParams(self.signer, self.device, self.schema.hash, 0, 0, _FOREVER, low, high)
@@ -111,12 +122,28 @@ class ReadingAgreement:
             device=self.device,
             schema=Bytes32(self.schema.hash),
             fields=len(bounds),
-            from_=start * _MILLISECONDS,
-            until=end * _MILLISECONDS,
+            from_=first * _MILLISECONDS,
+            until=last * _MILLISECONDS,
             count=self.count,
             span=self.span * _MILLISECONDS,
             award=self.award,
         )
+
+    def _times(self, start: int, end: int) -> tuple[int, int]:
+        """Return from when on and until when readings count."""
+        first = start if self.from_ is None else self.from_
+        last = end if self.until is None else self.until
+        if not start <= first <= last <= end + CHECK_OUT_GRACE:
+            raise InputError(
+                f"readings cannot count from {first} until {last}",
+                hint=f"the slot begins at {start}, and a day after its end is {end + CHECK_OUT_GRACE}",
+            )
+        if not 0 <= self.span <= last - first:
+            raise InputError(
+                f"readings that count for {last - first} seconds are never {self.span} seconds apart",
+                hint="agree on a shorter span, or let readings count for longer",
+            )
+        return first, last
 
     def _bounds(self, place: int) -> tuple[int, int]:
         field = self.schema.fields[place]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from pyiot_evm.contracts.deposit_escrow import Terms
 from pyiot_evm.device import rental_messages
 from pyiot_evm.device.schema import canonical_json
-from pyiot_evm.escrow.agreements import agreement_fields, read_agreement, terms_hash
+from pyiot_evm.escrow.agreements import CHECK_OUT_GRACE, agreement_fields, read_agreement, terms_hash
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.atomic import atomic_file
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECK_OUT_GRACE", "RentalDocument", "RentalOffer", "Terms", "terms_id_of"]
 
-CHECK_OUT_GRACE: Final = 24 * 60 * 60
-"""Seconds after the slot's end that a check-out is still taken."""
 TERMS_FIELDS: Final = tuple(
     (name, kind)
     for kind, name in (

@@ -16,6 +16,7 @@ from pyiot_evm.chain.calls import Call
 from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.chain.rpc import RpcClient
 from pyiot_evm.cli import app
+from pyiot_evm.cli.output import clock
 from pyiot_evm.contracts.deposit_escrow import RentalHandedOver
 from pyiot_evm.device import Field, ReadingJournal, Schema, device_id
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
@@ -52,6 +53,12 @@ class Terminal:
         self.rental(
             "offer", "--as", "owner", "--title", "Bay 7", "--for", "1h", "--fee", "0.5", "--deposit", "5",
             "--arbiter", "judge", "--out", self.offer, *words,
+        )  # fmt: skip
+
+    def make_with(self, agreed: Path, *, code: int = 0) -> None:
+        self.rental(
+            "offer", "--as", "owner", "--title", "Bay 7", "--for", "2h", "--fee", "0.5", "--deposit", "5",
+            "--agreement", agreed, "--out", self.offer, code=code,
         )  # fmt: skip
 
     def open(self) -> str:
@@ -190,10 +197,7 @@ AGREEMENT = {
 def test_rule__when_an_agreement_was_made__takes_the_device_s_journal(terminal: Terminal) -> None:
     agreed = terminal.folder / "agreed.json"
     agreed.write_text(json.dumps(AGREEMENT))
-    terminal.rental(
-        "offer", "--as", "owner", "--title", "Cold room", "--for", "2h", "--fee", "0.5", "--deposit", "5",
-        "--agreement", agreed, "--out", terminal.offer,
-    )  # fmt: skip
+    terminal.make_with(agreed)
     rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
     terminal.rental("handover", rental, "--as", "owner")
     start = json.loads(terminal.offer.read_text())["terms"]["start"]
@@ -216,28 +220,52 @@ def test_rule__when_an_agreement_was_made__takes_the_device_s_journal(terminal: 
     assert "to owner      2.00 DUSD" in terminal.rental("show", rental, "--as", "owner").stdout
 
 
-@pytest.mark.parametrize(
-    "change", [{"limits": {}}, {"limits": {"noise": [1, 2]}}, {"limits": {"temperature": 8}}, {"count": 0}, {"span": 1}]
+LATE = {
+    "fields": [{"name": "occupied"}], "limits": {"occupied": [0, 0]}, "count": 2, "span": "5m", "award": "1.5",
+    "from": "end+10m", "until": "end + 1h",
+}  # fmt: skip
+
+
+def test_rule__when_the_renter_returned_late__takes_readings_from_after_the_end(terminal: Terminal) -> None:
+    agreed = terminal.folder / "late.json"
+    agreed.write_text(json.dumps(LATE))
+    terminal.make_with(agreed)
+    terms = json.loads(terminal.offer.read_text())["terms"]
+    shown = json.loads(terminal.rental("show", terminal.offer, "--as", "renter", "--json").stdout)["agreement"]
+    assert (shown["from"], shown["until"]) == (clock(terms["end"] + 600), clock(terms["end"] + 3600))
+    rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
+    terminal.rental("handover", rental, "--as", "owner")
+    terminal.chain.increase_time(terms["end"] + 1000 - terminal.chain.now())
+    terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    terminal.rental("claim", rental, "2", "--as", "owner")
+    terminal.rental("reject", rental, "--as", "renter")
+    schema = Schema((Field("occupied"),))
+    readings = ("--readings", terminal.folder / "bay.journal", "--as", "owner")
+    with terminal.home.keyring.device("owner") as key:
+        for minutes in ([-60, -5, 0, 5], [10, 15]):
+            with ReadingJournal.open(
+                readings[1], device=device_id(key.signer_bytes), schema=schema, curve="p256"
+            ) as journal:
+                journal.sign_many(key, [((terms["end"] + 60 * n) * 1000, schema.fix([1])) for n in minutes])
+            if minutes[0] < 0:
+                assert "no readings show" in terminal.rental("rule", rental, *readings, code=2).stderr
+    assert "state         closed" in terminal.rental("rule", rental, *readings).stdout
+    assert "to owner      2.00 DUSD" in terminal.rental("show", rental, "--as", "owner").stdout
+
+
+NONSENSE = (
+    *({"limits": {}}, {"limits": {"noise": [1, 2]}}, {"limits": {"temperature": 8}}, {"count": 0}, {"span": 1}),
+    *({"from": "end"}, {"until": "end+25h"}, {"from": "soon"}, {"until": "end+"}, {"until": 7}, {"from": "+1h"}),
+    *({"form": "end+10m"}, {"span": "3h"}, {"from": "2020-01-01"}),
 )
-def test_offer__when_the_agreement_makes_no_sense__signs_nothing(terminal: Terminal, change: dict[str, Any]) -> None:
+
+
+def test_offer__when_the_agreement_makes_no_sense__signs_nothing(terminal: Terminal) -> None:
     agreed = terminal.folder / "agreed.json"
-    agreed.write_text(json.dumps(AGREEMENT | change))
-    terminal.rental(
-        "offer",
-        "--as",
-        "owner",
-        "--title",
-        "x",
-        "--for",
-        "2h",
-        "--fee",
-        "1",
-        "--agreement",
-        agreed,
-        "--out",
-        "x",
-        code=2,
-    )
+    for change in NONSENSE:
+        agreed.write_text(json.dumps(AGREEMENT | change))
+        terminal.make_with(agreed, code=2)
+    assert not terminal.offer.exists()
     assert json.loads(terminal.rental("list", "--as", "owner", "--json").stdout)["offers"] == []
 
 

@@ -6,15 +6,16 @@ import pytest
 
 from pyiot_evm.chain.abi import encode, selector
 from pyiot_evm.chain.calls import Call
-from pyiot_evm.chain.contract_errors import RentalNotRuled
+from pyiot_evm.chain.contract_errors import LeafOutOfTime, RentalNotRuled
 from pyiot_evm.chain.deployment import deploy_once
+from pyiot_evm.contracts.rule_arbiter import RuleArbiter
 from pyiot_evm.device import Field, LocalSigner, ReadingJournal, Schema
 from pyiot_evm.device.reading import Reading
-from pyiot_evm.device.rental_messages import CheckOut
+from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.agreements import ReadingAgreement, find_evidence
 from pyiot_evm.escrow.offers import RentalOffer
 from pyiot_evm.escrow.policies import Claim, OwnerPolicy, RenterPolicy
-from pyiot_evm.escrow.records import State
+from pyiot_evm.escrow.records import Role, State
 from pyiot_evm.escrow.rulings import deploy_court_arbiter
 from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.types import ZERO_ADDRESS
@@ -26,14 +27,16 @@ AWARD, CLAIM = 2_000_000, 3_000_000
 class Fridge:
     """The owner's device, which also measures: what it signs, a test decides."""
 
+    SCHEMA, LIMITS, MORE = SCHEMA, {"temperature": (2, 8)}, [50]
+
     def __init__(self, house):
         self.house, self.name = house, house.owner.name
         self.readings = []
         self.device, self.signer_bytes = house.owner.own_device()
 
-    def agreement(self, **changes):
+    def agreement(self, *, count=3, span=1200, **changes):
         return ReadingAgreement(
-            SCHEMA, {"temperature": (2, 8)}, self.device, self.signer_bytes, count=3, span=1200, award=AWARD, **changes
+            self.SCHEMA, self.LIMITS, self.device, self.signer_bytes, count, span, award=AWARD, **changes
         )
 
     def measure(self, start, *values, step=600, signer=None):
@@ -44,12 +47,24 @@ class Fridge:
                         signer or key,
                         seq=len(self.readings),
                         time=(start + step * place) * 1000,
-                        schema=SCHEMA.hash,
+                        schema=self.SCHEMA.hash,
                         device=self.device,
                         prev=self.readings[-1].digest if self.readings else bytes(32),
-                        values=SCHEMA.fix([value, 50]),
+                        values=self.SCHEMA.fix([value, *self.MORE]),
                     )
                 )
+
+
+class Odometer(Fridge):
+    """A car that says how far it ever went; 120 km are in the price."""
+
+    SCHEMA, LIMITS, MORE = Schema((Field("odometer", unit="km", scale=1),)), {"odometer": (0, 50_120)}, []
+
+
+class Bay(Fridge):
+    """A bay that says whether somebody stands in it."""
+
+    SCHEMA, LIMITS, MORE = Schema((Field("occupied"),)), {"occupied": (0, 0)}, []
 
 
 @pytest.fixture
@@ -57,10 +72,12 @@ def fridge(house):
     return Fridge(house)
 
 
-def disputed(house, **changes):
-    """A rental whose renter rejects what the owner claims."""
+def disputed(house, *, came=None, left=-1, **changes):
+    """A rental whose renter rejects what the owner claims; it came and left so long after the start, and the end."""
     rental = house.active(**changes)
-    left = rental.offer.terms.end - 1
+    if came is not None:
+        house.renter.rentals.show_statement(house.say(CheckIn(rental.terms_id, rental.offer.terms.start + came)))
+    left = rental.offer.terms.end + left
     out = house.renter.rentals.show_statement(house.say(CheckOut(rental.terms_id, left)))
     house.owner.rentals.claim(out.id, CLAIM)
     return house.renter.rentals.reject(out.id)
@@ -93,6 +110,54 @@ def test_rule_by_readings__when_they_lie_in_the_device_s_journal__reads_them_the
         journal.sign(key, values=SCHEMA.fix([8.5, 40]), time=(start + 3000) * 1000)
         assert house.owner.rentals.rule_by_readings(rental.id, journal).state is State.CLOSED
     assert house.credits() == (house.FEE + AWARD, house.PRICE - house.FEE - AWARD)
+
+
+def test_rule_by_readings__when_a_counter_passes_what_was_agreed__gives_the_owner_the_award(house):
+    car = Odometer(house)
+    rental = disputed(house, agreement=car.agreement(count=1, span=0), arbiter=ZERO_ADDRESS, came=60)
+    start = rental.offer.terms.start
+    car.measure(start + 30, 60_000)  # a ride of the owner's, before the renter came
+    car.measure(start + 60, 50_000, 50_119.9, 50_120)
+    with pytest.raises(InputError, match="no readings show"):
+        house.owner.rentals.rule_by_readings(rental.id, car.readings)
+    car.measure(start + 3000, 50_120.1)
+    assert house.owner.rentals.rule_by_readings(rental.id, car.readings).state is State.CLOSED
+    assert house.credits() == (house.FEE + AWARD, house.PRICE - house.FEE - AWARD)
+
+
+def late(house, bay, **changes):
+    """Still in the bay ten minutes after the end, twice, five minutes apart."""
+    ask = house.ask()
+    agreed = bay.agreement(count=2, span=300, from_=ask.end + 600, until=ask.end + house.HOUR)
+    return disputed(house, start=ask.start, end=ask.end, agreement=agreed, arbiter=ZERO_ADDRESS, **changes)
+
+
+def test_rule_by_readings__when_the_renter_returns_late__gives_the_owner_the_award(house):
+    bay = Bay(house)
+    rental = late(house, bay, left=1500)
+    end = rental.offer.terms.end
+    bay.measure(end - 900, *[1] * 6, step=300)  # until ten minutes after the end: the last one counts
+    with pytest.raises(InputError, match="no readings show"):
+        house.owner.rentals.rule_by_readings(rental.id, bay.readings)
+    bay.measure(end + 900, 1)
+    house.owner.rentals.owning = OwnerPolicy(evidence=lambda _: bay.readings)
+    assert house.step(house.owner) == ["ruled"]
+    assert house.credits() == (house.FEE + AWARD, house.PRICE - house.FEE - AWARD)
+
+
+@pytest.mark.parametrize("left", [0, 599, 899], ids=["in time", "within the minutes", "before the second reading"])
+def test_rule_by_readings__when_others_stand_in_the_bay_after_the_check_out__shows_nothing(house, left):
+    bay = Bay(house)
+    rental = late(house, bay, left=left)
+    bay.measure(rental.offer.terms.end - 600, *[1] * 14, step=300)
+    with pytest.raises(InputError, match="no readings show"):
+        house.owner.rentals.rule_by_readings(rental.id, bay.readings)
+    leaves = [reading.leaf() for reading in bay.readings if reading.time >= rental.offer.agreement.from_][:2]
+    clerk, offer = house.owner.rentals.clerk, rental.offer
+    struct = clerk.struct(clerk.journal.rental(rental.id, clerk.address, Role.OWNER))
+    judge = RuleArbiter(offer.terms.arbiter)
+    with pytest.raises(LeafOutOfTime):  # and the contract says so, too
+        clerk.account.transact(judge.rule(struct, offer.document.hash, offer.agreement, leaves))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +221,31 @@ def test_open__when_the_agreement_is_a_trap__pays_nothing(house, fridge):
     with pytest.raises(VerificationError, match="terms name"):
         house.renter.rentals.open(replace(offer, agreement=replace(fair, award=0)))
     assert house.renter.balance() == 1000
+    assert house.renter.rentals.open(offer).state is State.OPENED
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"from_": -1}, "readings cannot count from"),
+        ({"until": 3600 + 86_401}, "readings cannot count from"),
+        ({"from_": 4200}, "readings cannot count from"),  # after the end, and nothing is said of until when
+        ({"from_": 600, "until": 500}, "readings cannot count from"),
+        ({"from_": 3600, "until": 4799}, "are never 1200 seconds apart"),
+        ({"span": 3601}, "are never 3601 seconds apart"),
+        ({"span": -1}, "are never -1 seconds apart"),
+        ({"count": 0}, "at least one reading"),
+    ],
+)
+def test_offer__when_no_reading_could_ever_show_it__is_refused(house, fridge, changes, says):
+    ask = house.ask()
+    moved = {key: value + (ask.start if key in ("from_", "until") else 0) for key, value in changes.items()}
+    with pytest.raises(InputError, match=says):
+        house.owner.rentals.offer(
+            replace(ask, agreement=replace(fridge.agreement(), **moved), arbiter=ZERO_ADDRESS), again=True
+        )
+    last = replace(fridge.agreement(), from_=ask.end + 86_400 - 1200, until=ask.end + 86_400)
+    offer = house.owner.rentals.offer(replace(ask, agreement=last, arbiter=ZERO_ADDRESS), again=True)
     assert house.renter.rentals.open(offer).state is State.OPENED
 
 
