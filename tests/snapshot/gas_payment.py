@@ -1,4 +1,7 @@
-"""The gas of payment channels: opened from a vault, claimed in batches, settled once."""
+"""The gas of payment channels: opened from a vault, claimed in batches, settled once.
+
+Measured where machines pay on a devnet: at x402's address, where the code stands without its constructor having run.
+"""
 
 from gas_story import FAR, UNLIMITED, Party, secret
 
@@ -9,6 +12,7 @@ from pyiot_evm.contracts.payment_channels import ChannelConfig, PaymentChannels,
 from pyiot_evm.device import LocalSigner
 from pyiot_evm.device.typed import address_word, domain_separator, struct_hash, type_hash, typed_digest, word
 from pyiot_evm.hashing import keccak256
+from pyiot_evm.payment.places import additions_place
 from pyiot_evm.types import Address, Bytes32
 
 BATCH = 50
@@ -24,7 +28,8 @@ class PaymentGas:
 
     def __init__(self, chain: Chain):
         self.chain = chain
-        self.channels = PaymentChannels(chain.addresses.payment_channels)
+        self.place = additions_place(chain)
+        self.channels = PaymentChannels(self.place.channels)
         self.payer, self.payee = Party(chain, "payer"), Party(chain, "payee")
         self.authorizer = LocalSigner.from_secret(secret("authorizer"))
         self.payer.gas(DevDollar(chain.token).approve(self.channels.address, UNLIMITED))
@@ -50,7 +55,7 @@ class PaymentGas:
         channel_id = self.chain.call(self.channels.get_channel_id(config))
         nonce = keccak256(encode(["bytes32", "uint256"], [channel_id, number]))
         domain = domain_separator("pyiot dev dollar", "1", chain_id=self.chain.chain_id, contract=self.chain.token)
-        collector, amount = self.chain.addresses.deposit_collector, 10_000_000
+        collector, amount = self.place.collector, 10_000_000
         fields = (address_word(payer.address), address_word(collector), word(amount), word(0), word(FAR), nonce)
         signature = payer.signer.sign_digest(typed_digest(domain, struct_hash(RECEIVE, *fields)))
         data = encode(["uint256", "uint256", "uint256", "bytes"], [0, FAR, number, signature])
