@@ -31,9 +31,9 @@ def seller(chain):
         yield machine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def buyer(chain):
-    with Machine.create(chain, "buyer", curve="p256") as machine:
+    with Machine.create(chain, f"buyer-{secrets.token_hex(4)}", curve="p256") as machine:
         yield machine
 
 
