@@ -67,27 +67,6 @@ class Shop:
             "devices": found,
         }
 
-    def range_of(self, request: Request, source: ReadingSource) -> RowRange | None:
-        """Return which rows a request is for: those that its payment's 402 fixed, else those that it asks for.
-
-        Raises:
-            InputError: It asks for none in a way that can be read.
-        """
-        payment = decode_payment(request.headers.get("payment-signature"))
-        resource = None if payment is None else payment.resource
-        fixed = None if resource is None else urlsplit(resource.url)
-        query = {name: values[-1] for name, values in parse_qs(request.url.query).items()}
-        if fixed is not None and fixed.path == request.url.path:
-            rows = parse_qs(fixed.query).get("rows")
-            query = query if rows is None else {"rows": rows[0]}
-        if "rows" in query:
-            wanted = RowRange.parse(query["rows"])
-            if len(wanted) > self.config.max_rows:
-                raise InputError(f"a request gets at most {self.config.max_rows} rows, not {len(wanted)}")
-            return wanted if source.has(wanted) else None
-        limit = min(_whole(query.get("limit")) or self.config.max_rows, self.config.max_rows)
-        return source.find(start=_whole(query.get("from")), end=_whole(query.get("to")), limit=limit)
-
     def sell(self, request: Request, *, latest: bool, device: str) -> Reply:
         """Answer a request for readings."""
         source = self.readings
@@ -95,11 +74,13 @@ class Shop:
             return Reply.problem(400, "one payment a request")
         if source is None or device.lower() != str(source.device).lower():
             return Reply.problem(404, "there is no such device here: GET /v1/devices lists them")
-        wanted = self._latest(request, source) if latest else self.range_of(request, source)
+        path, payment = request.url.path, decode_payment(request.headers.get("payment-signature"))
+        fixed = _fixed_by(payment, path)
+        wanted = self._latest(source, fixed) if latest else self._range(source, fixed, request.url.query)
         if wanted is None:
             return Reply.problem(404, "there are no such readings")
-        price = self.config.price_latest if latest else self.config.price_row * len(wanted)
-        url = f"{request.url.scheme}://{request.url.netloc}{request.url.path}?{urlencode({'rows': str(wanted)})}"
+        price = self.config.price_latest if latest else self.config.price_row * wanted.count
+        url = f"{request.url.scheme}://{request.url.netloc}{path}?{urlencode({'rows': str(wanted)})}"
 
         def produce() -> bytes:
             document = {"device": str(source.device), "rows": str(wanted), "readings": source.rows(wanted)}
@@ -107,23 +88,53 @@ class Shop:
 
         return self.till.serve(
             PaidRequest(
-                path=request.url.path,
+                path=path,
                 url=url,
                 headers=request.headers,
+                payment=payment,
                 price=price,
                 route=BY_ALL if price >= self.config.exact_from else BY_CHANNEL,
                 produce=produce,
             )
         )
 
-    def _latest(self, request: Request, source: ReadingSource) -> RowRange | None:
-        """Return the reading that the payment's 402 named, else the one of now; never more than one."""
-        payment = decode_payment(request.headers.get("payment-signature"))
-        fixed = None if payment is None or payment.resource is None else urlsplit(payment.resource.url)
-        if fixed is not None and fixed.path == request.url.path and (rows := parse_qs(fixed.query).get("rows")):
-            wanted = RowRange.parse(rows[0])
-            return wanted if len(wanted) == 1 and source.has(wanted) else None
-        return source.latest()
+    def _range(self, source: ReadingSource, fixed: RowRange | None, query: str) -> RowRange | None:
+        """Return the rows that the payment's 402 fixed, else those that are asked for.
+
+        Raises:
+            InputError: They are too many, or asked for in a way that cannot be read.
+        """
+        asked = {name: values[-1] for name, values in parse_qs(query).items()}
+        if fixed is not None or "rows" in asked:
+            wanted = fixed or RowRange.parse(asked["rows"])
+            if wanted.count > self.config.max_rows:
+                raise InputError(f"a request gets at most {self.config.max_rows} rows, not {wanted.count}")
+            return wanted if source.has(wanted) else None
+        limit = min(_whole(asked.get("limit")) or self.config.max_rows, self.config.max_rows)
+        return source.find(start=_whole(asked.get("from")), end=_whole(asked.get("to")), limit=limit)
+
+    @staticmethod
+    def _latest(source: ReadingSource, fixed: RowRange | None) -> RowRange | None:
+        """Return the reading that the payment's 402 fixed, else the one of now; never more than one."""
+        if fixed is None:
+            return source.latest()
+        return fixed if fixed.count == 1 and source.has(fixed) else None
+
+
+def _fixed_by(payment: Any, path: str) -> RowRange | None:
+    """Return which rows the 402 of a payment fixed, ``None`` where it is no payment for this path.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    if payment is None or payment.resource is None:
+        return None
+    try:
+        resource = urlsplit(payment.resource.url)
+    except ValueError:  # no address
+        return None
+    rows = parse_qs(resource.query).get("rows") if resource.path == path else None
+    return None if rows is None else RowRange.parse(rows[0])
 
 
 class Limits:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.device import ReadingJournal
 from pyiot_evm.exceptions import InputError
+from pyiot_evm.gateway.time_index import TimeIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,9 @@ class RowRange:
     first: int
     last: int
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many they are; a stranger may write more than ``len`` can say."""
         return self.last - self.first + 1
 
     def __str__(self) -> str:
@@ -62,7 +65,7 @@ class ReadingSource:
         self._folder = folder
         self._lock = threading.Lock()
         self._journals: dict[Path, ReadingJournal] = {}
-        self._times: dict[Path, list[int]] = {}
+        self._times: dict[Path, TimeIndex] = {}
 
     def close(self) -> None:
         """Close the journals."""
@@ -96,16 +99,13 @@ class ReadingSource:
 
         Rows have the order in which they were measured; a clock that was set back is delivered as it is.
         """
+        first = last = None
         with self._lock:
-            first = last = None
             for journal in self._open():
-                base = self._first(journal)
-                for index, time in enumerate(self._times_of(journal)):
-                    if (start is None or time >= start) and (end is None or time < end):
-                        first = base + index if first is None else first
-                        last = base + index
-                        if last - first + 1 == limit:
-                            return RowRange(first, last)
+                found, base = self._indexed(journal).between(start, end), self._first(journal)
+                if found is not None:
+                    first = base + found[0] if first is None else first
+                    last = base + found[1]
         if first is None or last is None:
             return None
         return RowRange(first, min(last, first + limit - 1))
@@ -155,14 +155,16 @@ class ReadingSource:
     def _first(journal: ReadingJournal) -> int:
         return journal.head.seq + 1 - len(journal)
 
-    def _times_of(self, journal: ReadingJournal) -> list[int]:
+    def _indexed(self, journal: ReadingJournal) -> TimeIndex:
+        """Return the times of a journal, those of readings that came meanwhile too."""
         path = next(path for path, known in self._journals.items() if known is journal)
-        times = self._times.setdefault(path, [])
-        if not times:
-            times += [reading.time for reading in journal]
-        base = self._first(journal)
-        times += [journal[base + index].time for index in range(len(times), len(journal))]
-        return times
+        index, base = self._times.setdefault(path, TimeIndex()), self._first(journal)
+        if not index:
+            for reading in journal:
+                index.add(reading.time)
+        while len(index) < len(journal):
+            index.add(journal[base + len(index)].time)
+        return index
 
 
 def _document(reading: Reading, journal: ReadingJournal) -> dict[str, Any]:

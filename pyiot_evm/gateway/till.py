@@ -88,16 +88,26 @@ class PaidRequest:
         path: The path.
         url: What exactly is bought: the address of the range that the 402 fixed.
         headers: The request's headers, by lower-case name.
+        payment: The payment in them, see :func:`decode_payment`.
         price: Base units.
         route: The terms that it is sold on: a path of x402's server.
         produce: Makes the answer.
     """
 
     def __init__(
-        self, *, path: str, url: str, headers: Mapping[str, str], price: int, route: str, produce: Callable[[], bytes]
+        self,
+        *,
+        path: str,
+        url: str,
+        headers: Mapping[str, str],
+        payment: Any,
+        price: int,
+        route: str,
+        produce: Callable[[], bytes],
     ) -> None:
         self.path = path
         self.url = url
+        self.payment = payment
         self.price = price
         self.route = route
         self.produce = produce
@@ -150,7 +160,7 @@ class Till:
     def serve(self, request: PaidRequest) -> Reply:
         """Answer a request: with what it asks, or with 402 and the terms, or with 500 where the fault is ours."""
         self._faults.clear()
-        payment = decode_payment(request.get_header("payment-signature"))
+        payment = request.payment
         if payment is not None and _is_permit(payment.payload):
             return Reply.problem(400, "payments here are ERC-3009 authorizations and vouchers")
         name = None if payment is None else _name_of(payment)

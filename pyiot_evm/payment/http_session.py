@@ -54,7 +54,7 @@ class HttpSession:
                 self._read(url, response)
                 return response
         except requests.Timeout as error:
-            raise TransportError(f"{url} did not answer within {self._timeout:.0f} s") from error
+            raise TransportError(f"{url} did not answer within {self._timeout:g} s") from error
         except requests.ConnectionError as error:
             reached = not any(name in str(error) for name in ("NewConnectionError", "NameResolutionError"))
             message = f"the connection to {url} broke before it answered" if reached else f"nothing answers at {url}"
@@ -72,7 +72,7 @@ class HttpSession:
             if len(body) > _MAX_BODY:
                 raise TransportError(f"{url} sends more than {_MAX_BODY >> 20} MiB", retryable=False)
             if time.monotonic() > end:
-                raise TransportError(f"the answer of {url} did not come whole within {self._timeout:.0f} s")
+                raise TransportError(f"the answer of {url} did not come whole within {self._timeout:g} s")
         response._content = bytes(body)  # noqa: SLF001 - what `content` returns once it was read
 
 

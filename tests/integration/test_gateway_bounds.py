@@ -233,6 +233,27 @@ def test_readings__when_the_payment_names_rows_that_it_does_not_pay_for__are_402
     assert dollars(devnet, wallet.address) == 10_000_000
 
 
+@pytest.mark.parametrize(
+    ("what", "named", "code"),
+    [
+        ("latest", "http://[", 200),
+        ("latest", "{base}/latest?rows=0-99999999999999999999", 404),
+        ("readings?limit=2", "{base}/readings?rows=0-99999999999999999999", 400),
+        ("readings?limit=2", "{base}/readings?rows=1", 400),
+    ],
+)
+def test_readings__when_the_payment_names_what_cannot_be_read__are_no_fault_of_the_gateway(
+    devnet, gateway, wallet, what, named, code
+):
+    """An address that is none, and a range that Python's `len` cannot say, were answered by 500."""
+    headers = pay_once(devnet, wallet, f"{gateway.base}/{what}", "batch-settlement")
+    document = json.loads(base64.b64decode(headers["payment-signature"]))
+    document["resource"]["url"] = named.format(base=gateway.base)
+    changed = base64.b64encode(json.dumps(document).encode()).decode()
+    reply = requests.get(f"{gateway.base}/{what}", headers={"payment-signature": changed}, timeout=10)
+    assert (reply.status_code, "leaf" in reply.text) == (code, code == 200)
+
+
 def test_readings__when_there_are_two_payments__are_400_and_neither_is_charged(devnet, gateway, wallet, seller):
     first, second = (pay_once(devnet, wallet, f"{gateway.base}/latest", "exact")["payment-signature"] for _ in range(2))
     for pair in ((first, second), (first, "bm8="), ("bm8=", first)):
