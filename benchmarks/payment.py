@@ -1,4 +1,4 @@
-"""How fast payments are: vouchers against raw libsecp256k1, and paid requests against the same answers for free.
+"""How fast payments are: vouchers against raw libsecp256k1, and paid requests against the same app for free.
 
     python benchmarks/payment.py [--vouchers 5000] [--requests 300]
 
@@ -12,29 +12,31 @@ import json
 import secrets
 import statistics
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-import uvicorn
 from coincurve import PrivateKey, PublicKey
-from fastapi import FastAPI, Response
 from x402 import x402ClientSync
 from x402.http.clients.requests import x402_requests
 from x402.mechanisms.evm.batch_settlement.client import BatchSettlementEvmScheme
 
 from pyiot_evm import Devnet, Machine
 from pyiot_evm.device import Field, LocalSigner, ReadingJournal, Schema
+from pyiot_evm.gateway.app import Shop, create_app
 from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.offers import OfferSource
 from pyiot_evm.gateway.server import Gateway
+from pyiot_evm.gateway.till import PaidRequest, Reply
 from pyiot_evm.payment.vouchers import ChannelDomain, SignedVoucher, channel_config, sign_voucher
 from pyiot_evm.payment.x402_signer import ReadingSigner
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fastapi import FastAPI
 
 ROUNDS = 5
 VOUCHER_RATIO = 0.6
@@ -95,8 +97,25 @@ class Vouchers:
         return {name: statistics.median(rates) for name, rates in found.items()}
 
 
+class FreeTill:
+    """Delivers what is asked, without payment."""
+
+    def serve(self, request: PaidRequest) -> Reply:
+        """Answer."""
+        return Reply(200, request.produce())
+
+
+class FreeGateway(Gateway):
+    """The same application and server, whose till lets everything through."""
+
+    def app(self) -> FastAPI:
+        """Return the application."""
+        till: Any = FreeTill()
+        return create_app(Shop(self.config, till, self._readings, OfferSource(self.machine), self.network))
+
+
 def requests_a_second(count: int) -> dict[str, float]:
-    """Compare paid requests with the same answers of the same kind of application without payment."""
+    """Compare paid requests with the same application's without payment."""
     with Devnet() as chain:
         sensor = Machine.create(chain, "sensor", curve="secp256k1")
         buyer = Machine.create(chain, "buyer")
@@ -112,25 +131,16 @@ def requests_a_second(count: int) -> dict[str, float]:
         paying, plain = x402_requests(client), requests.Session()
         body = paying.get(paid_url, timeout=60).content
 
-        app = FastAPI()
-
-        @app.get("/latest")
-        def latest() -> Response:
-            return Response(body, media_type="application/json")
-
-        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        free_url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/latest"
+        free = FreeGateway(sensor, gateway.config)
+        free_url = f"{free.start()}/v1/devices/{sensor.device}/latest"
+        if plain.get(free_url, timeout=60).content != body:
+            raise SystemExit("the free application answers something else")
         figures = {"free": rate(lambda: ask(plain, free_url, count), count)}
         figures["paid"] = rate(lambda: ask(paying, paid_url, count), count)
         charged = gateway.payments.payee.book.channels()[0].charged
         if charged != (count + 1) * gateway.config.price_latest:
             raise SystemExit(f"{charged} base units were charged for {count + 1} requests")
-        server.should_exit = True
-        thread.join()
+        free.close()
         gateway.close()
     return figures
 
