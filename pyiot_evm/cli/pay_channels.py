@@ -131,7 +131,7 @@ def show(session: Session, *, channel: ChannelRef, name: As) -> None:
     Example:
         pyiot pay show 0x3fa9c1d2 --as buyer
     """
-    from pyiot_evm.payment.records import config_fields  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.payment.vouchers import config_fields  # noqa: PLC0415 - not for `--help`
 
     payments = shared.payments_of(session, name)
     wanted = shared.channel_id(payments, channel)

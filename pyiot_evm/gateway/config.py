@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY
+from pyiot_evm.payment.x402_terms import BATCH, SCHEMES
 from pyiot_evm.types import to_units
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SCHEMES", "GatewayConfig"]
+__all__ = ["GatewayConfig"]
 
-SCHEMES: Final = ("exact", "batch-settlement")
 _MONEY: Final = ("price_row", "price_latest", "price_stream", "exact_from", "max_exposure")
 
 
@@ -42,6 +42,8 @@ class GatewayConfig:
         burst: What it may ask at once.
         parallel: How many requests are served at once; the rest gets 503.
         keep_answers: Seconds for which a paid answer can be asked for again.
+        settle_seconds: How long a settlement on the chain is waited for; a request that waits for longer gets 500, and
+            the same payment finds it again.
         streams: How many streams there are at once; of too many the oldest on which nothing was paid yet ends.
         streams_each_client: How many of them one address may have.
         stream_idle: Seconds after which a stream ends whose client owes an answer.
@@ -72,8 +74,8 @@ class GatewayConfig:
                 raise InputError(f"{field.name} is {least}, not {value!r}")
         if not self.schemes or any(scheme not in SCHEMES for scheme in self.schemes):
             raise InputError(f"schemes are {' and '.join(SCHEMES)}, not {', '.join(map(str, self.schemes))}")
-        if self.exact_from > 1 and "batch-settlement" not in self.schemes:
-            raise InputError("exact_from needs the scheme batch-settlement beside exact: what is cheaper is paid by it")
+        if self.exact_from > 1 and BATCH not in self.schemes:
+            raise InputError(f"exact_from needs the scheme {BATCH} beside exact: what is cheaper is paid by it")
 
     @classmethod
     def parse(cls, text: str, *, decimals: int) -> GatewayConfig:

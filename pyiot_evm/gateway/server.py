@@ -20,7 +20,7 @@ from pyiot_evm.gateway.offers import OfferSource
 from pyiot_evm.gateway.readings import ReadingSource
 from pyiot_evm.gateway.signer import FacilitatorSigner, Faults
 from pyiot_evm.gateway.storage import BookStorage
-from pyiot_evm.gateway.till import BY_ALL, BY_CHANNEL, IDENTIFIER_DECLARATION, PAYMENT_IDENTIFIER, Till
+from pyiot_evm.gateway.till import BY_ALL, BY_CHANNEL, IDENTIFIER_DECLARATION, Till
 from pyiot_evm.market.locks import LockedElsewhereError, try_lock
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
@@ -29,6 +29,7 @@ from pyiot_evm.payment.stream_messages import MAX_REQUEST
 from pyiot_evm.payment.tokens import token_domain
 from pyiot_evm.payment.vouchers import ChannelId, SignedVoucher, config_of
 from pyiot_evm.payment.x402_signer import AuthorizerSigner
+from pyiot_evm.payment.x402_terms import EXACT, PAYMENT_IDENTIFIER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -279,7 +280,7 @@ class Gateway:
 
     def _routes(self) -> dict[str, Any]:
         schemes = self.config.schemes
-        routes = {BY_ALL: schemes, BY_CHANNEL: tuple(scheme for scheme in schemes if scheme != "exact")}
+        routes = {BY_ALL: schemes, BY_CHANNEL: tuple(scheme for scheme in schemes if scheme != EXACT)}
         return {f"GET {route}": self._route(taken) for route, taken in routes.items() if taken}
 
     def _route(self, schemes: tuple[str, ...]) -> Any:

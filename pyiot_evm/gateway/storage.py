@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pyiot_evm.payment.records import PayeeChannel, config_fields
-from pyiot_evm.payment.vouchers import ChannelId, config_of
+from pyiot_evm.payment.records import PayeeChannel
+from pyiot_evm.payment.vouchers import ChannelId, config_fields, config_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

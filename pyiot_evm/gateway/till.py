@@ -14,12 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from pyiot_evm.chain.abi import encode
 from pyiot_evm.device.schema import check_depth
 from pyiot_evm.exceptions import ConsistencyError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.gateway.turns import Turns
-from pyiot_evm.hashing import keccak256
 from pyiot_evm.payment.tokens import is_authorization_used
+from pyiot_evm.payment.x402_terms import EXACT, PAYMENT_IDENTIFIER, deposit_nonce
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ __all__ = [
     "BY_ALL",
     "BY_CHANNEL",
     "IDENTIFIER_DECLARATION",
-    "PAYMENT_IDENTIFIER",
     "PaidRequest",
     "Reply",
     "Till",
@@ -45,12 +43,10 @@ _log = logging.getLogger(__name__)
 _JSON: Final = {"content-type": "application/json"}
 _MAX_HEADER: Final = 16_384
 _WAITING: Final = 4
-_EXACT: Final = "exact"
 BY_ALL: Final = "/by-all"
 """The route of what is paid by every scheme that the gateway takes."""
 BY_CHANNEL: Final = "/by-channel"
 """The route of what is too cheap for a transaction of its own."""
-PAYMENT_IDENTIFIER: Final = "payment-identifier"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 IDENTIFIER_DECLARATION: Final[dict[str, Any]] = {
     "info": {"required": False},
@@ -218,7 +214,7 @@ class Till:
                 before_handler_settlement=verified.before_handler_settlement,
             )
 
-        is_channel = verified.payment_requirements.scheme != _EXACT
+        is_channel = verified.payment_requirements.scheme != EXACT
         if is_channel and verified.payment_payload.payload.get("type") == "voucher":
             with self._storage.transaction():  # the charge and its answer, or neither
                 settled = settle()
@@ -312,7 +308,7 @@ def _name_of(payment: Any) -> tuple[str, str] | None:
     raw = payment.payload
     if not isinstance(identifier, str) or not _IDENTIFIER.fullmatch(identifier) or not isinstance(raw, dict):
         return None
-    part, field_ = ("authorization", "from") if payment.accepted.scheme == _EXACT else ("channelConfig", "payer")
+    part, field_ = ("authorization", "from") if payment.accepted.scheme == EXACT else ("channelConfig", "payer")
     party = raw.get(part)
     payer = party.get(field_) if isinstance(party, dict) else None
     return (payer.lower(), identifier) if isinstance(payer, str) else None
@@ -349,7 +345,7 @@ def _proof_of(verified: Any) -> dict[str, str]:
     The scheme says where to look: a payment can have parts of another one beside its own.
     """
     raw, token = verified.payment_payload.payload, verified.payment_requirements.asset
-    if verified.payment_requirements.scheme == _EXACT:
+    if verified.payment_requirements.scheme == EXACT:
         parts = raw["authorization"]
         return {"token": token, "from": parts["from"], "nonce": parts["nonce"].removeprefix("0x")}
     erc3009 = raw.get("deposit", {}).get("authorization", {}).get("erc3009Authorization")
@@ -357,7 +353,7 @@ def _proof_of(verified: Any) -> dict[str, str]:
         return {}
     salt = int(erc3009["salt"], 16)
     channel = bytes.fromhex(raw["voucher"]["channelId"].removeprefix("0x"))
-    nonce = keccak256(encode(["bytes32", "uint256"], [channel, salt]))
+    nonce = deposit_nonce(channel, salt)
     voucher = json.dumps(raw["voucher"])
     return {"token": token, "from": raw["channelConfig"]["payer"], "nonce": nonce.hex(), "voucher": voucher}
 

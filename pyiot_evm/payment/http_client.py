@@ -21,9 +21,10 @@ from pyiot_evm.payment.http_book import HttpBook, Purchase, http_salt, identifie
 from pyiot_evm.payment.http_lanes import Lanes
 from pyiot_evm.payment.http_readings import SoldDevice
 from pyiot_evm.payment.http_session import HttpSession, check_url
-from pyiot_evm.payment.http_wallet import BATCH, SCHEMES, HttpWallet, x402_errors
+from pyiot_evm.payment.http_wallet import HttpWallet, x402_errors
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.vouchers import ChannelId
+from pyiot_evm.payment.x402_terms import BATCH, PAYMENT_IDENTIFIER, SCHEMES
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
@@ -31,13 +32,12 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.types import DeviceId
 
-__all__ = ["SCHEMES", "Bought", "HttpPayer", "Quote"]
+__all__ = ["Bought", "HttpPayer", "Quote"]
 
 _log = logging.getLogger(__name__)
 
 _PAYMENT_REQUIRED: Final = 402
 _TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_IDENTIFIER: Final = "payment-identifier"
 _BUSY_FOR: Final = 20.0
 _BUSY: Final = "batch_settlement_evm_channel_busy"
 
@@ -305,7 +305,7 @@ class HttpPayer:
             if isinstance(error, PyIotEvmError):  # e.g. the node is down
                 raise
             raise InputError(f"nothing was paid: {error}") from error
-        declared = (payload.extensions or {}).get(_IDENTIFIER)
+        declared = (payload.extensions or {}).get(PAYMENT_IDENTIFIER)
         if isinstance(declared, dict) and isinstance(declared.get("info"), dict):
             declared["info"]["id"] = purchase.identifier
         return self._book.sign(purchase, encode_payment_signature_header(payload)), payload

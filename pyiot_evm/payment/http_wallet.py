@@ -16,6 +16,7 @@ from pyiot_evm.payment.http_book import http_salt
 from pyiot_evm.payment.tokens import is_authorization_used, money_text
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, config_of
 from pyiot_evm.payment.x402_signer import ReadingSigner, VoucherSigner
+from pyiot_evm.payment.x402_terms import BATCH
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.http_book import HttpBook
 
-__all__ = ["BATCH", "SCHEMES", "HttpWallet", "x402_errors"]
+__all__ = ["HttpWallet", "x402_errors"]
 
-BATCH: Final = "batch-settlement"
-SCHEMES: Final = ("exact", BATCH)
 _LEAST_FACTOR: Final = 3
 """x402's client pays in for no fewer payments at once."""
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pyiot_evm.exceptions import VerificationError
-from pyiot_evm.payment.records import PayeeChannel, config_fields
-from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, ChannelId, config_of
+from pyiot_evm.payment.records import PayeeChannel
+from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, ChannelId, config_fields, config_of
 from pyiot_evm.types import ZERO_ADDRESS, Address
 
 if TYPE_CHECKING:

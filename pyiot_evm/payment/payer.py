@@ -20,6 +20,7 @@ from pyiot_evm.market.locks import file_lock
 from pyiot_evm.payment.payer_book import DepositNeeded
 from pyiot_evm.payment.tokens import is_authorization_used, sign_receive, token_domain
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, authorizer_of, channel_config, sign_voucher
+from pyiot_evm.payment.x402_terms import MAX_AMOUNT, deposit_nonce
 from pyiot_evm.types import Bytes32
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ __all__ = ["Payer", "PayerPolicy", "SentPayment"]
 
 _AUTHORIZED_FOR: Final = 24 * 3600
 _TRIES: Final = 5
-_TOP: Final = (1 << 128) - 1
 _MAX_CHANNELS: Final = 256
 
 
@@ -187,7 +187,7 @@ class Payer:
             InputError: The amount is none, the account does not hold it, or the token cannot be paid by signature.
             ContractError: The channels or the token refused.
         """
-        if not 1 <= amount <= _TOP:
+        if not 1 <= amount <= MAX_AMOUNT:
             raise InputError(f"a deposit is 1 to 2^128 - 1 base units, not {amount}")
         with file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock"):
             return self._deposit(channel, amount)
@@ -341,4 +341,4 @@ class Payer:
 def _deposit_nonce(deposit: Deposit) -> tuple[int, bytes]:
     """Return a deposit's salt and nonce; both follow from its number, so no second authorization is ever good."""
     salt = int.from_bytes(keccak256(b"deposit" + deposit.channel_id + deposit.number.to_bytes(8, "big")), "big")
-    return salt, keccak256(encode(["bytes32", "uint256"], [deposit.channel_id, salt]))
+    return salt, deposit_nonce(deposit.channel_id, salt)

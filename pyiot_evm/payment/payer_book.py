@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.payment.http_book import is_http_salt
-from pyiot_evm.payment.records import Deposit, PayerChannel, Payment, config_fields
+from pyiot_evm.payment.records import Deposit, PayerChannel, Payment
 from pyiot_evm.payment.stream_keys import is_stream_salt
-from pyiot_evm.payment.vouchers import MAX_WITHDRAW_DELAY, ChannelDomain, ChannelId, config_of
+from pyiot_evm.payment.vouchers import MAX_WITHDRAW_DELAY, ChannelDomain, ChannelId, config_fields, config_of
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:

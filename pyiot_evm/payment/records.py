@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyiot_evm.payment.vouchers import ChannelDomain, SignedVoucher
 
@@ -12,20 +12,7 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.vouchers import ChannelId
     from pyiot_evm.types import Address, TransactionHash
 
-__all__ = ["Claim", "Deposit", "PayeeChannel", "PayerChannel", "Payment", "config_fields"]
-
-
-def config_fields(config: ChannelConfig) -> dict[str, Any]:
-    """Return a channel's config as x402 writes it."""
-    return {
-        "payer": str(config.payer),
-        "payerAuthorizer": str(config.payer_authorizer),
-        "receiver": str(config.receiver),
-        "receiverAuthorizer": str(config.receiver_authorizer),
-        "token": str(config.token),
-        "withdrawDelay": config.withdraw_delay,
-        "salt": str(config.salt),
-    }
+__all__ = ["Claim", "Deposit", "PayeeChannel", "PayerChannel", "Payment"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pyiot_evm.device.schema import check_depth
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.payment.stream_keys import MODES
 from pyiot_evm.payment.vouchers import SignedVoucher
+from pyiot_evm.payment.x402_terms import MAX_AMOUNT
 from pyiot_evm.types import Address, Bytes32, DeviceId
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ VERSION: Final = 1
 MAX_REQUEST: Final = 8_192
 MAX_REPLY: Final = 262_144
 MAX_SEQ: Final = (1 << 63) - 2
-_MAX_AMOUNT: Final = (1 << 128) - 1
 _MAX_DIGITS: Final = 39
 _MAX_SIGNATURE: Final = 148
 _MAX_LEAF: Final = 4096
@@ -47,7 +47,7 @@ def _number(value: Any) -> int:
 def _amount(value: Any) -> int:
     if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > _MAX_DIGITS:
         raise ValueError(f"not an amount: {value!r:.40}")
-    if int(value) > _MAX_AMOUNT:
+    if int(value) > MAX_AMOUNT:
         raise ValueError(f"an amount is below 2^128: {value}")
     return int(value)
 

@@ -25,6 +25,7 @@ from pyiot_evm.exceptions import ContractError, InputError
 from pyiot_evm.market.locks import file_lock
 from pyiot_evm.payment.vault_book import VaultBook, VaultMove
 from pyiot_evm.payment.vouchers import ChannelId
+from pyiot_evm.payment.x402_terms import MAX_AMOUNT
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ __all__ = ["MAX_FUNDED", "Moved", "Vault"]
 
 MAX_FUNDED: Final = 256
 """How many channels one transaction fills: about 9 million gas."""
-_TOP: Final = (1 << 128) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Vault:
         """
         if not 1 <= len(amounts) <= MAX_FUNDED:
             raise InputError(f"one transaction fills 1 to {MAX_FUNDED} channels, not {len(amounts)}")
-        if bad := [amount for amount in amounts.values() if not 1 <= amount <= _TOP]:
+        if bad := [amount for amount in amounts.values() if not 1 <= amount <= MAX_AMOUNT]:
             raise InputError(f"a channel is paid 1 to 2^128 - 1 base units, not {bad[0]}")
         coin = token or self.chain.token
         with self._lock(coin):

@@ -41,6 +41,8 @@ __all__ = [
     "SignedVoucher",
     "authorizer_of",
     "channel_config",
+    "config_fields",
+    "config_of",
     "is_p256_field",
     "is_signed_by_authorizer",
     "is_signed_by_payer",
@@ -165,19 +167,10 @@ class SignedVoucher:
 
     def encode(self) -> str:
         """Return it as JSON, to hand to the payee."""
-        config = self.config
-        fields = {
+        fields: dict[str, Any] = {
             "chainId": self.domain.chain_id,
             "contract": str(self.domain.contract),
-            "channel": {
-                "payer": str(config.payer),
-                "payerAuthorizer": str(config.payer_authorizer),
-                "receiver": str(config.receiver),
-                "receiverAuthorizer": str(config.receiver_authorizer),
-                "token": str(config.token),
-                "withdrawDelay": config.withdraw_delay,
-                "salt": str(config.salt),
-            },
+            "channel": config_fields(self.config),
             "maxClaimableAmount": str(self.ceiling),
             "signature": "0x" + self.signature.hex(),
         }
@@ -206,6 +199,19 @@ class SignedVoucher:
         config = config_of(fields["channel"])
         lock = bytes(Bytes32(fields["lock"])) if "lock" in fields else b""
         return cls(domain, config, ceiling, bytes.fromhex(fields["signature"].removeprefix("0x")), lock)
+
+
+def config_fields(config: ChannelConfig) -> dict[str, Any]:
+    """Return a channel's config as x402 writes it."""
+    return {
+        "payer": str(config.payer),
+        "payerAuthorizer": str(config.payer_authorizer),
+        "receiver": str(config.receiver),
+        "receiverAuthorizer": str(config.receiver_authorizer),
+        "token": str(config.token),
+        "withdrawDelay": config.withdraw_delay,
+        "salt": str(config.salt),
+    }
 
 
 def config_of(fields: dict[str, Any]) -> ChannelConfig:

@@ -115,7 +115,7 @@ def test_channel_id__when_compared_with_the_x402_package__is_equal():
     from x402.mechanisms.evm.batch_settlement.types import ChannelConfig as OutsideConfig
     from x402.mechanisms.evm.batch_settlement.utils import compute_channel_id
 
-    from pyiot_evm.payment.records import config_fields
+    from pyiot_evm.payment.vouchers import config_fields
 
     config = channel_config(LocalSigner.create(), Address("0x" + "22" * 20), token=Address("0x" + "33" * 20))
     other = compute_channel_id(OutsideConfig.from_dict(config_fields(config)), "eip155:31337")

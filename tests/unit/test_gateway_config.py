@@ -23,6 +23,12 @@ def test_config__when_it_is_the_one_of_the_documentation__names_every_setting_an
     assert parsed.exact_from == 50_000
 
 
+def test_config__when_its_documentation_is_read__explains_every_setting():
+    """`settle_seconds` was left out."""
+    explained = re.findall(r"^\s+(\w+): ", GatewayConfig.__doc__.partition("Attributes:")[2], re.MULTILINE)
+    assert explained == [field.name for field in fields(GatewayConfig)]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
