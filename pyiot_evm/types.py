@@ -33,6 +33,7 @@ __all__ = [
     "TermsId",
     "TransactionHash",
     "from_units",
+    "length_of_time",
     "to_units",
 ]
 
@@ -186,3 +187,16 @@ def _decimal(amount: object) -> Decimal | None:
 def from_units(units: int, *, decimals: int) -> Decimal:
     """Turn base units of a token into whole tokens, exactly; the reverse of :func:`to_units`."""
     return Decimal(f"{Decimal(units).scaleb(-decimals, _EXACT).normalize(_EXACT):f}")
+
+
+def length_of_time(seconds: int) -> str:
+    """Write a length of time for people, as the command line reads it.
+
+    Example:
+        >>> length_of_time(86_400), length_of_time(5400), length_of_time(61)
+        ('1d', '90m', '61s')
+    """
+    unit, size = next(
+        (unit, size) for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)) if not seconds % size
+    )
+    return f"{seconds // size}{unit}"

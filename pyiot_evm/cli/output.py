@@ -45,7 +45,7 @@ _SOON = 0.3
 _BAR = 24
 _IDS = ("resale_id", "offer_id", "rental_id", "terms_id")
 _FILES = ("file", "offer_file")
-_FOR_PROGRAMS = ("price_units", "token", "signer")
+_FOR_PROGRAMS = ("price_units", "window_seconds", "token", "signer")
 
 
 class Output:

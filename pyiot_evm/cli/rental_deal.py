@@ -56,7 +56,7 @@ def offer(
     Example:
         pyiot rental offer --as bay-7 --title "Bay 7" --for 1h --fee 0.50 --out 7.json
     """
-    file = writable(out)
+    file = writable(out, new=True)
     begins, ends = given.slot(session, start, end, length)
     lock, signer = given.device_of(session, device, name)
     windows = {"claim_window": claim_window, "reply_window": reply_window, "ruling_window": ruling_window}
@@ -84,6 +84,8 @@ def offer(
         return
     shown = documents.offer(session.chain, made) | {"offer_file": str(out)}
     session.output.show_written(shown, partial(made.write, file))
+    for warning in given.doubts(made):
+        session.output.say(f"warning: {warning}")
     session.output.say(f"next: give {out} to the renter and to the lock, then pyiot rental serve --as {name}")
 
 
@@ -94,6 +96,10 @@ def open_(
     file: given.OfferFile,
     name: As,
     max_price: given.MaxPrice = None,
+    max_grace: given.MaxGrace = "1h",
+    min_reply_window: given.MinReply = "1h",
+    max_claim_window: given.MaxClaim = "7d",
+    allow_own_arbiter: given.OwnArbiter = False,
     allow_unregistered: given.Unregistered = False,
 ) -> None:
     """Check an offer, pay fee, meter cap and deposit, and so open the rental.
@@ -108,7 +114,9 @@ def open_(
     from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
 
     rentals = given.rentals_of(session, name)
-    rentals.renting = given.renting(session, max_price, allow_unregistered=allow_unregistered)
+    windows = {"max_grace": max_grace, "min_reply_window": min_reply_window, "max_claim_window": max_claim_window}
+    allowed = {"allow_own_arbiter": allow_own_arbiter, "allow_unregistered": allow_unregistered}
+    rentals.renting = given.renting(session, max_price, windows, **allowed)
     show_rental(session, rentals, rentals.open(RentalOffer.read(file)), name)
 
 
@@ -209,16 +217,19 @@ def show(session: Session, *, rental: given.RentalOrFile, name: As) -> None:
         return
     found = rentals.get(given.rental_id(rentals, rental))
     session.output.show(documents.rental(session.chain, rentals, found, ending=True))
-    tell_next(session, found, name)
+    tell_next(session, rentals, found, name)
 
 
 def show_rental(session: Session, rentals: "Rentals", found: "RentalView", name: str) -> None:
     """Print a rental, and what comes next."""
     session.output.show(documents.rental(session.chain, rentals, found, ending=found.state.is_over))
-    tell_next(session, found, name)
+    tell_next(session, rentals, found, name)
 
 
-def tell_next(session: Session, found: "RentalView", name: str) -> None:
-    """Say what comes next."""
-    if text := documents.next_step(found, name):
+def tell_next(session: Session, rentals: "Rentals", found: "RentalView", name: str) -> None:
+    """Say what comes next: nothing, once a rental is over and there is no money to take out."""
+    token = found.offer.terms.token
+    if found.state.is_over and not rentals.credit(token):
+        return
+    if text := documents.next_step(found, name, token=None if token == session.chain.token else token):
         session.output.say(f"next: {text}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pyiot_evm.cli.documents import money, transactions
 from pyiot_evm.cli.output import clock, short
 from pyiot_evm.escrow.agreements import limits_of
+from pyiot_evm.types import length_of_time
 
 if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
@@ -43,6 +44,7 @@ _NEXT = {
 def offer(chain: Chain, found: RentalOffer) -> dict[str, Any]:
     """Return what is shown of an offer."""
     terms, document = found.terms, found.document
+    windows = {"claim": terms.claim_window, "reply": terms.reply_window, "ruling": terms.ruling_window}
     return {
         "terms_id": str(found.id),
         "title": document.title,
@@ -63,7 +65,8 @@ def offer(chain: Chain, found: RentalOffer) -> dict[str, Any]:
         "arbitration": document.arbitration,
         "hand_over_until": clock(found.hand_over_deadline),
         "agreement": None if found.agreement is None else agreement(chain, terms.token, found.agreement),
-        "windows": {"claim": terms.claim_window, "reply": terms.reply_window, "ruling": terms.ruling_window},
+        "windows": {name: length_of_time(seconds) for name, seconds in windows.items()},
+        "window_seconds": windows,
     }
 
 
@@ -72,7 +75,7 @@ def agreement(chain: Chain, token: Address, found: Agreement) -> dict[str, Any]:
     return {
         "award": money(chain, token, found.award),
         "readings": found.count,
-        "span": found.span // 1000,
+        "span": length_of_time(found.span // 1000),
         "from": clock(found.from_ // 1000),
         "until": clock(found.until // 1000),
         "limits": [[None if bound is None else str(bound) for bound in pair] for pair in limits_of(found)],
@@ -130,10 +133,16 @@ def row(chain: Chain, rentals: Rentals, found: RentalView) -> dict[str, Any]:
     return rental(chain, rentals, found) | {"id": short(found.rental_id), "until": clock(found.deadline)[:_MINUTE]}
 
 
-def next_step(found: RentalView, name: str) -> str:
-    """Say what a person does next about a rental; empty where there is nothing to do."""
-    text = _NEXT.get((found.role.value, found.state.value), "")
-    return text.format(id=short(found.rental_id), name=name)
+def next_step(found: RentalView, name: str, *, token: Address | None = None) -> str:
+    """Say what a person does next about a rental; empty where there is nothing to do.
+
+    Args:
+        found: The rental.
+        name: Who does it.
+        token: What it is in, where that is not the chain's own token.
+    """
+    text = _NEXT.get((found.role.value, found.state.value), "").format(id=short(found.rental_id), name=name)
+    return f"{text} --token {token}" if token is not None and found.state.is_over and text else text
 
 
 def action(found: RentalAction) -> dict[str, Any]:

@@ -88,6 +88,16 @@ MaxPrice = Annotated[
 Unregistered = Annotated[
     bool, typer.Option("--allow-unregistered", help="Take a device that the registry does not know.")
 ]
+OwnArbiter = Annotated[bool, typer.Option("--allow-own-arbiter", help="Take the owner, or NAME, as the arbiter.")]
+MaxGrace = Annotated[
+    str, typer.Option("--max-grace", metavar="TIME", help="Refuse an owner who may hand over later in the slot.")
+]
+MinReply = Annotated[
+    str, typer.Option("--min-reply-window", metavar="TIME", help="Refuse less time to answer a claim.")
+]
+MaxClaim = Annotated[
+    str, typer.Option("--max-claim-window", metavar="TIME", help="Refuse a deposit that may be held for longer.")
+]
 Evidence = Annotated[
     Optional[Path], typer.Option("--evidence", metavar="FILE", help="What shows the damage; its hash goes on chain.")
 ]
@@ -246,15 +256,16 @@ def statement_of(path: Path, *, is_check_in: bool) -> "SignedStatement":
     return said
 
 
-def renting(session: "Session", max_price: str | None, *, allow_unregistered: bool) -> "RenterPolicy":
-    """Return what a renter agrees to."""
+def renting(session: "Session", max_price: str | None, windows: dict[str, str], **allowed: bool) -> "RenterPolicy":
+    """Return what a renter agrees to: a price, bounds of windows, and what it takes beside the usual."""
     from pyiot_evm.escrow.policies import RenterPolicy  # noqa: PLC0415 - not for `--help`
 
     info = None if max_price is None else session.chain.token_info()
     return RenterPolicy(
         max_price=None if info is None else info.to_units(max_price or ""),
         token=None if info is None else info.address,
-        allow_unregistered=allow_unregistered,
+        **{name: duration(text) for name, text in windows.items()},  # type: ignore[arg-type]
+        **allowed,  # type: ignore[arg-type]
     )
 
 
@@ -311,3 +322,12 @@ def set_policies(
         token=None if info is None else info.address,
         withdraw=withdraw,
     )
+
+
+def doubts(offer: "RentalOffer") -> list[str]:
+    """Say why renters would refuse an offer, unless they say that they take it."""
+    from pyiot_evm.escrow.inspection import objections  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.escrow.policies import RenterPolicy  # noqa: PLC0415
+
+    found = objections(offer.terms, RenterPolicy())
+    return [f"renters refuse this by default: {objection} ({objection.hint})" for objection in found]

@@ -19,15 +19,16 @@ from pyiot_evm.exceptions import BudgetError, ConsistencyError, ContractError, I
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.identity import Devices
 from pyiot_evm.market.key_release import is_on_curve
-from pyiot_evm.types import ZERO_ADDRESS, Bytes32
+from pyiot_evm.types import ZERO_ADDRESS, Bytes32, length_of_time
 
 if TYPE_CHECKING:
+    from pyiot_evm.contracts.deposit_escrow import Terms
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.policies import RenterPolicy
-    from pyiot_evm.types import DeviceId
+    from pyiot_evm.types import Address, DeviceId
 
-__all__ = ["Inspection", "check_owner", "inspect"]
+__all__ = ["Inspection", "check_owner", "inspect", "objections"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +96,39 @@ def _check_policy(clerk: Clerk, offer: RentalOffer, policy: RenterPolicy) -> Non
     if policy.max_price is not None and offer.price > policy.max_price:
         price, limit = (clerk.money(terms.token, units) for units in (offer.price, policy.max_price))
         raise BudgetError(f"fee, meter cap and deposit are {price}, the limit is {limit}")
-    if not policy.allow_own_arbiter and terms.arbiter in (terms.owner, renter):
-        whose = "the owner itself" if terms.arbiter == terms.owner else f"{renter}, who would rent"
-        raise InputError(f"the offer's arbiter is {whose}", hint="allow it only if you mean it")
-    if policy.arbiters is not None and terms.arbiter not in policy.arbiters:
-        raise InputError(f"the arbiter {terms.arbiter} is none of those that this renter takes")
+    for objection in objections(terms, policy, renter=renter):
+        raise objection
+
+
+def objections(terms: Terms, policy: RenterPolicy, *, renter: Address = ZERO_ADDRESS) -> list[InputError]:
+    """Return what a renter with a policy has against an offer's windows and its arbiter.
+
+    Args:
+        terms: The offer's.
+        policy: What the renter agrees to.
+        renter: Who would rent; nobody in particular when left out.
+    """
+    found, arbiter = [], terms.arbiter
+    if any(arbiter) and not policy.allow_own_arbiter and arbiter in (terms.owner, renter):
+        whose = "the owner itself" if arbiter == terms.owner else f"{renter}, who would rent"
+        hint = "take it, if you mean it, with allow_own_arbiter in the policy, or --allow-own-arbiter"
+        found.append(InputError(f"the offer's arbiter is {whose}", hint=hint))
+    if policy.arbiters is not None and arbiter not in policy.arbiters:
+        found.append(InputError(f"the arbiter {arbiter} is none of those that this renter takes"))
     limits = (
-        ("grace", terms.grace <= policy.max_grace, f"above {policy.max_grace}"),
-        ("reply window", terms.reply_window >= policy.min_reply_window, f"below {policy.min_reply_window}"),
-        ("claim window", terms.claim_window <= policy.max_claim_window, f"above {policy.max_claim_window}"),
-        ("ruling window", terms.ruling_window <= policy.max_ruling_window, f"above {policy.max_ruling_window}"),
+        ("grace", "max_grace"),
+        ("reply_window", "min_reply_window"),
+        ("claim_window", "max_claim_window"),
+        ("ruling_window", "max_ruling_window"),
     )
-    for name, suits, why in limits:
-        if not suits:
-            raise InputError(f"the offer's {name} is {why} s, which this renter does not take")
+    for name, limit in limits:
+        length, bound, is_least = getattr(terms, name), getattr(policy, limit), limit.startswith("min")
+        if length < bound if is_least else length > bound:
+            given, taken = length_of_time(length), length_of_time(bound)
+            what = f"the offer's {name.replace('_', ' ')} is {given}, and this renter takes"
+            hint = f"take it with {limit}={length} in the policy, or --{limit.replace('_', '-')} {given}"
+            found.append(InputError(f"{what} at {'least' if is_least else 'most'} {taken}", hint=hint))
+    return found
 
 
 def _check_token(clerk: Clerk, offer: RentalOffer) -> None:

@@ -25,7 +25,7 @@ from pyiot_evm.escrow.records import OfferRecord, OfferState, Role
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.market.key_release import CURVE_ORDER, ContentKey
-from pyiot_evm.types import ZERO_ADDRESS, Address, Bytes32, DeviceId
+from pyiot_evm.types import ZERO_ADDRESS, Address, Bytes32, DeviceId, length_of_time
 
 if TYPE_CHECKING:
     from pyiot_evm.escrow.clerk import Clerk
@@ -90,10 +90,11 @@ class RentalAsk:
             raise InputError("an offer needs a title")
         self._check_slot(now)
         if not 0 <= self.hand_over_grace <= MAX_GRACE:
-            raise InputError(f"the grace is at most a day, not {self.hand_over_grace} s")
+            raise InputError(f"the grace is at most a day, not {length_of_time(self.hand_over_grace)}")
         for name in ("claim_window", "reply_window", "ruling_window"):
             if not MIN_WINDOW <= getattr(self, name) <= MAX_WINDOW:
-                raise InputError(f"the {name.replace('_', ' ')} is 10 minutes to 30 days, not {getattr(self, name)} s")
+                given = length_of_time(getattr(self, name))
+                raise InputError(f"the {name.replace('_', ' ')} is 10 minutes to 30 days, not {given}")
         for name in ("fee", "rate", "meter_cap", "deposit"):
             if not 0 <= getattr(self, name) < _MAX_AMOUNT:
                 raise InputError(f"the {name.replace('_', ' ')} does not fit: {getattr(self, name)}")
@@ -101,6 +102,11 @@ class RentalAsk:
             raise InputError("readings are ruled on by the suite's RuleArbiter: name no other arbiter")
         if self.meter_cap and not self.rate:
             raise InputError("a meter cap without a rate would never be charged", hint="give a rate, or no cap")
+        if self.rate and not self.meter_cap:
+            raise InputError(
+                "a rate without a meter cap would never be charged: no more than the cap is held for what is metered",
+                hint="give a meter cap, the most that metering can cost, or no rate",
+            )
 
     def _check_slot(self, now: int) -> None:
         if not self.start < self.end:

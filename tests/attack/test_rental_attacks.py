@@ -55,9 +55,9 @@ def opened_by_hand(house, offer, *, mask, point):
         ({"signer_hash": Bytes32(b"\x01" * 32)}, VerificationError, "signer"),
         ({"device": DeviceId(b"\x01" * 32)}, VerificationError, "present signer"),
         ({"token": Address(b"\x01" * 20)}, VerificationError, "no ERC-20"),
-        ({"grace": 3601}, InputError, "grace is above"),
-        ({"reply_window": 600}, InputError, "reply window is below"),
-        ({"claim_window": 8 * DAY}, InputError, "claim window is above"),
+        ({"grace": 3601}, InputError, "grace is 3601s, and this renter takes at most 1h"),
+        ({"reply_window": 600}, InputError, "reply window is 10m, and this renter takes at least 1h"),
+        ({"claim_window": 8 * DAY}, InputError, "claim window is 8d, and this renter takes at most 7d"),
     ],
     ids=str,
 )

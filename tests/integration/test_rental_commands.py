@@ -49,8 +49,8 @@ class Terminal:
     def rental(self, *words: object, code: int = 0) -> Any:
         return self.type("rental", *words, code=code)
 
-    def make(self, *words: object) -> None:
-        self.rental(
+    def make(self, *words: object) -> Any:
+        return self.rental(
             "offer", "--as", "owner", "--title", "Bay 7", "--for", "1h", "--fee", "0.5", "--deposit", "5",
             "--arbiter", "judge", "--out", self.offer, *words,
         )  # fmt: skip
@@ -170,6 +170,7 @@ def test_restore__when_the_journal_is_gone__reads_it_back_from_the_file(terminal
     assert "when the device has checked out" in restored.stderr
     assert terminal.rental("restore", terminal.offer, "--as", "renter", "--quiet").stdout.strip() == rental
     terminal.rental("key", rental, "--as", "renter", "--out", terminal.folder / "key.json")
+    terminal.offer.unlink()
     terminal.make("--again")
     assert "state            signed" in terminal.rental("restore", terminal.offer, "--as", "owner").stdout
     assert "not of" in terminal.rental("restore", terminal.offer, "--as", "renter", code=2).stderr
@@ -186,6 +187,69 @@ def test_close__when_a_stranger_has_the_offer_file__ends_the_rental(terminal: Te
     assert "WindowIsOpen" in terminal.rental("close", terminal.offer, "--as", "stranger", "--json", code=3).stdout
     terminal.chain.increase_time(86_401)
     assert "ending        released" in terminal.rental("close", terminal.offer, "--as", "stranger").stdout
+
+
+def test_offer__when_its_file_is_there_already__signs_nothing(terminal: Terminal) -> None:
+    # It overwrote the offer of another slot without a word; every other --out refuses.
+    terminal.offer.write_text("the offer of another slot")
+    words = ("offer", "--as", "owner", "--title", "x", "--for", "1h", "--fee", "1", "--out")
+    assert "offer.json exists already" in terminal.rental(*words, terminal.offer, code=2).stderr
+    assert "there is no folder" in terminal.rental(*words, terminal.folder / "nowhere" / "x.json", code=2).stderr
+    assert terminal.offer.read_text() == "the offer of another slot"
+    assert json.loads(terminal.rental("list", "--as", "owner", "--json").stdout)["offers"] == []
+
+
+def test_offer__when_use_has_a_rate_and_no_cap__signs_nothing(terminal: Terminal) -> None:
+    # It said "rate 3.00 DUSD per unit", and charged the fee alone.
+    words = ("offer", "--as", "owner", "--title", "x", "--for", "1h", "--fee", "1", "--out", "x.json")
+    refused = terminal.rental(*words, "--rate", "3", code=2).stderr
+    assert "a rate without a meter cap would never be charged" in refused
+    assert "hint: give a meter cap" in refused
+    assert "a meter cap without a rate" in terminal.rental(*words, "--meter-cap", "3", code=2).stderr
+
+
+UNUSUAL = (
+    (("--grace", "2h", "--for", "3h"), "grace is 2h, and this renter takes at most 1h", ("--max-grace", "2h")),
+    (
+        ("--reply-window", "30m"),
+        "reply window is 30m, and this renter takes at least 1h",
+        ("--min-reply-window", "30m"),
+    ),
+    (("--claim-window", "8d"), "claim window is 8d, and this renter takes at most 7d", ("--max-claim-window", "8d")),
+    (("--arbiter", "owner"), "arbiter is the owner itself", ("--allow-own-arbiter",)),
+)
+
+
+@pytest.mark.parametrize(("unusual", "why", "taken"), UNUSUAL)
+def test_open__when_a_window_or_the_arbiter_is_unusual__takes_it_where_the_renter_says_so(
+    terminal: Terminal, unusual: tuple[str, ...], why: str, taken: tuple[str, ...]
+) -> None:
+    made = terminal.make(*unusual).stderr
+    assert f"warning: renters refuse this by default: the offer's {why}" in made
+    refused = terminal.rental("open", terminal.offer, "--as", "renter", code=2).stderr
+    assert why in refused
+    assert " ".join(taken) in refused
+    assert " ".join(taken) in made
+    opened = terminal.rental("open", terminal.offer, "--as", "renter", *taken)
+    assert "state         opened" in opened.stdout
+
+
+def test_show__when_windows_are_shown__writes_them_for_people(terminal: Terminal) -> None:
+    terminal.make("--claim-window", "90m")
+    shown = terminal.rental("show", terminal.offer, "--as", "owner")
+    assert "windows          claim   90m" in shown.stdout
+    document = json.loads(terminal.rental("show", terminal.offer, "--as", "owner", "--json").stdout)
+    assert document["windows"] == {"claim": "90m", "reply": "2d", "ruling": "7d"}
+    assert document["window_seconds"] == {"claim": 5400, "reply": 172_800, "ruling": 604_800}
+
+
+def test_show__when_a_rental_is_over__names_the_withdrawal_only_where_there_is_money(terminal: Terminal) -> None:
+    rental = terminal.open()
+    refunded = terminal.rental("refund", rental, "--as", "owner")
+    assert "next:" not in refunded.stderr
+    assert "next: pyiot rental withdraw --as renter" in terminal.rental("show", rental, "--as", "renter").stderr
+    terminal.rental("withdraw", "--as", "renter")
+    assert "next:" not in terminal.rental("show", rental, "--as", "renter").stderr
 
 
 AGREEMENT = {

@@ -37,7 +37,7 @@ def disputed(house, **changes):
 # Policies that break
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", [Role.OWNER, Role.RENTER, Role.ARBITER])
 def test_serve__when_a_policy_raises_anything__serves_the_other_rentals_and_says_what_was_raised(house, role):
     # Only errors of ours were caught. A KeyError in a renter's reply ended the loop of all its rentals, and silence
     # granted the claims.

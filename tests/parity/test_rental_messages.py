@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 from eth_account.messages import encode_typed_data
@@ -19,7 +20,10 @@ from pyiot_evm.device.rental_messages import (
     SignedStatement,
     Terms,
 )
-from pyiot_evm.device.signers import LocalSigner
+from pyiot_evm.device.signers import LocalSigner, device_id, verify_signature
+from pyiot_evm.escrow.inspection import objections
+from pyiot_evm.escrow.offers import RentalOffer
+from pyiot_evm.escrow.policies import RenterPolicy
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.types import Address, Bytes32, DeviceId
@@ -138,3 +142,23 @@ def test_decode__when_a_stranger_wrote_it__gives_a_typed_error(old, new):
 def test_decode__when_it_is_anything__gives_a_typed_error(text):
     with pytest.raises(InputError):
         SignedStatement.decode(text)
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "rental-offer.md"
+
+
+def test_offer__when_the_example_of_its_page_is_read__is_one_that_was_signed():
+    # The page showed an offer without a signature, whose other values did not fit one another either.
+    text = PAGE.read_text()
+    offer = RentalOffer.decode(re.search(r"```json\n(.*?)```", text, re.DOTALL).group(1))
+    offer.check_parts()
+    owner, lock, judge, access = (
+        LocalSigner.from_secret(keccak256(w)) for w in (b"owner", b"lock", b"judge", b"access")
+    )
+    assert verify_signature(owner.signer_bytes, offer.id, offer.signature)
+    assert f"`{offer.id}`" in text
+    terms = offer.terms
+    assert (terms.owner, terms.arbiter, offer.signer) == (owner.signer_bytes, judge.signer_bytes, lock.signer_bytes)
+    assert (terms.device, terms.signer_hash) == (device_id(lock.signer_bytes), keccak256(lock.signer_bytes))
+    assert (terms.key_x, terms.key_y) == access.public_point
+    assert objections(terms, RenterPolicy()) == []
