@@ -65,7 +65,7 @@ def claim(
     session: Session,
     *,
     name: As,
-    voucher: Annotated[Path | None, typer.Argument(metavar="[VOUCHER]", help="A voucher to take first.")] = None,
+    voucher: Annotated[Path | None, typer.Argument(metavar="VOUCHER", help="A voucher to take first.")] = None,
 ) -> None:
     """Claim what NAME was paid by vouchers; with a file, take that voucher first.
 
@@ -185,7 +185,8 @@ def get(
     """Get a URL, and pay for it what its server asks, up to --max and inside NAME's budget.
 
     After a crash the same command sends the same payment again, which is charged once. With --key its answer is kept.
-    It ends with 1 where the server's answer is an error; that is free.
+    It ends with 1 where the server's answer is an error. One that comes before the payment is free; a server that takes
+    the payment and then answers with an error keeps it.
 
     Example:
         pyiot pay get http://127.0.0.1:8402/v1/devices --as buyer --max 0.01

@@ -40,21 +40,24 @@ def stream(
 ) -> None:
     """Buy readings one by one over one connection, each paid before the next one comes.
 
-    Each is printed as a line of JSON. A stream that broke goes on with the reading that did not come, and pays nothing
-    twice. The key of a locked reading may still open garbage: then the stream ends, and one reading's price is lost.
+    Each is printed as a line of JSON, with --json too. A stream that broke goes on with the reading that did not come,
+    and pays nothing twice. The key of a locked reading may still open garbage: then the stream ends, and one reading's
+    price is lost.
 
     Example:
         pyiot pay stream $URL --as buyer --max 0.001 --count 10
     """
     where: dict[str, Any] = {"start": start, "since": since, "follow": follow, "prepay": prepay}
     how: dict[str, Any] = {"mode": mode, "again": again, "device_key": device_key}
-    prices = []
-    with session.machine(name).stream(url, device, max_price=most, **where, **how) as readings:
-        for reading in islice(readings, count):
-            session.output.line(json.dumps(_document(session, reading)))
-            prices.append(reading.price)
-    count_of = "1 reading" if len(prices) == 1 else f"{len(prices)} readings"
-    session.output.say(f"{count_of} for {shared.money(session, sum(prices))}")
+    prices: list[int] = []
+    try:
+        with session.machine(name).stream(url, device, max_price=most, **where, **how) as readings:
+            for reading in islice(readings, count):
+                session.output.line(json.dumps(_document(session, reading)))
+                prices.append(reading.price)
+    finally:  # whether it ended, broke or was interrupted
+        count_of = "1 reading" if len(prices) == 1 else f"{len(prices)} readings"
+        session.output.say(f"{count_of} for {shared.money(session, sum(prices))}")
 
 
 def _document(session: Session, reading: "StreamedReading") -> dict[str, Any]:

@@ -31,7 +31,7 @@ def withdraw(
     session: Session,
     *,
     name: As,
-    amount: Annotated[str | None, typer.Argument(metavar="[AMOUNT]", help="Whole tokens; all when left out.")] = None,
+    amount: Annotated[str | None, typer.Argument(metavar="AMOUNT", help="Whole tokens; all when left out.")] = None,
     to: Annotated[str | None, typer.Option(metavar="PAYEE", help="Who gets it; NAME itself when left out.")] = None,
     key: Key = None,
 ) -> None:

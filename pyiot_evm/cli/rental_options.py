@@ -39,7 +39,7 @@ RentalOrFile = Annotated[
 ]
 StatementFile = Annotated[Path, typer.Argument(metavar="FILE", help="What the device signed, one JSON object.")]
 Award = Annotated[
-    Optional[str], typer.Argument(metavar="[AMOUNT]", help="What the owner gets of the claim, in whole tokens.")
+    Optional[str], typer.Argument(metavar="AMOUNT", help="What the owner gets of the claim, in whole tokens.")
 ]
 Readings = Annotated[
     Optional[Path], typer.Option("--readings", metavar="FILE", help="A device's journal of signed readings.")

@@ -109,6 +109,16 @@ def test_get__when_the_server_never_delivers__one_payment_is_lost_and_counted(te
     assert payer.payments.spending().in_period == 1000
 
 
+def test_get__when_the_server_takes_the_payment_and_answers_with_an_error__says_what_was_paid(terms, payer):
+    cheat = Cheat(terms, lambda _: (404, {}))
+    try:
+        bought = HttpPayer(payer.payments, scheme="batch-settlement").get(cheat.url, most=1000)
+    finally:
+        cheat.close()
+    assert (bought.status, bought.paid, ceilings(cheat)) == (404, 1000, [1000])
+    assert payer.payments.spending().in_period == 1000
+
+
 def test_get__when_the_server_refuses_a_transfer_that_it_could_take__the_same_key_signs_no_second_one(terms, payer):
     """Both would be good: "the same key never pays twice" held only for servers that are honest about a refusal."""
     cheat = Cheat(terms, lambda _: (402, {"payment-required": encoded(terms)}))

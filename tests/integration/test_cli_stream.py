@@ -113,3 +113,25 @@ def test_stream__when_a_process_is_killed_on_the_way__sells_every_reading_and_pa
     for channel in shell.json("pay", "list", "--as", "buyer")["channels"]:
         shown = shell.json("pay", "show", channel["id"], "--as", "buyer")
         assert shown["balance"] == shown["promised"] == shown["claimed"] == "0.022 DUSD"
+
+
+def test_stream__when_it_is_interrupted__says_what_came_for_how_much_and_goes_on_from_there(shell):
+    port = free_port()
+    gateway = shell.gateway(port)
+    try:
+        shell.json("key", "new", "listener")
+        (device,) = requests.get(f"http://127.0.0.1:{port}/v1/devices", timeout=10).json()["devices"]
+        url = f"http://127.0.0.1:{port}/v1/devices/{device['device']}"
+        words = ("pay", "stream", url, "--as", "listener", "--max", "0.001")
+        listener = shell.start(*words)
+        first = [listener.stdout.readline() for _ in range(3)]
+        listener.send_signal(signal.SIGINT)
+        rest, talk = listener.communicate(timeout=60)
+        seqs = [json.loads(line)["seq"] for line in [*first, *rest.splitlines()]]
+        assert (listener.returncode, seqs) == (130, list(range(len(seqs))))
+        assert f"{len(seqs)} readings for {len(seqs) * PRICE} DUSD" in talk
+        again = json.loads(shell.run(*words, "--count", 1).stdout)
+        assert again["seq"] in {len(seqs) - 1, len(seqs)}, "one that was printed as the interrupt came may come again"
+    finally:
+        gateway.send_signal(signal.SIGTERM)
+        gateway.communicate(timeout=60)
