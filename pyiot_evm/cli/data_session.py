@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyiot_evm.exceptions import InputError
+from pyiot_evm.cli.ids import find_id
 from pyiot_evm.types import Address, DeviceId, OrderId, SaleId
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pyiot_evm.market.inspector import Inspection
     from pyiot_evm.market.metadata import Licence
     from pyiot_evm.market.seller import SellerPolicy
+    from pyiot_evm.types import OfferId
 
 __all__ = [
     "bought_offer",
@@ -37,9 +37,8 @@ __all__ = [
     "units",
 ]
 
-_ID = re.compile(r"(0x)?[0-9a-fA-F]{4,64}")
-_DIGITS = 2 * SaleId.LENGTH
 _ALL = 1_000_000
+_HINT = "`pyiot data list` and `pyiot data orders` show them"
 
 
 def open_market(
@@ -114,12 +113,12 @@ def sale_id(market: Market, text: str) -> SaleId:
     Raises:
         InputError: It is no id, or none or more than one of what is listed begins like this.
     """
-    if _is_whole(text):
-        return SaleId(text)
     from pyiot_evm.market.catalog import Query  # noqa: PLC0415 - not for `--help`
 
-    listed = market.search(Query(cancelled=True, limit=_ALL))
-    return SaleId(_only("offer", text, [found.sale_id for found in listed]))
+    def listed() -> list[SaleId]:
+        return [found.sale_id for found in market.search(Query(cancelled=True, limit=_ALL))]
+
+    return SaleId(find_id("offer", text, listed, hint=_HINT))
 
 
 def sale_reference(market: Market, text: str) -> SaleId | Path:
@@ -134,40 +133,21 @@ def order_id(market: Market, text: str) -> OrderId:
     Raises:
         InputError: It is no id, or none or more than one of this account's orders begins like this.
     """
-    if _is_whole(text):
-        return OrderId(text)
-    return OrderId(_only("order", text, [found.order_id for found in market.orders()]))
-
-
-def _is_whole(text: str) -> bool:
-    if not _ID.fullmatch(text):
-        raise InputError(
-            f"neither an id nor a file: {text!r}", hint="an id is 0x and 64 hex digits, or at least the first 4 of them"
-        )
-    return len(text.removeprefix("0x")) == _DIGITS
-
-
-def _only(kind: str, text: str, known: Iterable[bytes]) -> bytes:
-    beginning = text.removeprefix("0x").lower()
-    found = sorted({item for item in known if item.hex().startswith(beginning)})
-    if not found:
-        raise InputError(f"no {kind} begins with {text}", hint="`pyiot data list` and `pyiot data orders` show them")
-    if len(found) > 1:
-        raise InputError(
-            f"{len(found)} {kind}s begin with {text}: {', '.join(map(str, found))}", hint="give more digits"
-        )
-    return found[0]
+    return OrderId(find_id("order", text, lambda: [found.order_id for found in market.orders()], hint=_HINT))
 
 
 def own_sale(market: Market, text: str) -> SaleId:
     """Read the id of a sale of one's own, listed or private."""
-    return SaleId(text) if _is_whole(text) else SaleId(_only("sale", text, [s.sale_id for s in market.listings()]))
+    return SaleId(find_id("sale", text, lambda: [sale.sale_id for sale in market.listings()], hint=_HINT))
 
 
 def bought_offer(market: Market, text: str) -> SaleId:
     """Read the id of an offer that this account bought."""
-    bought = [order.offer_id for order in market.orders() if order.role == "buyer" and order.state == "settled"]
-    return SaleId(text) if _is_whole(text) else SaleId(_only("bought offer", text, bought))
+
+    def bought() -> list[OfferId]:
+        return [order.offer_id for order in market.orders() if order.role == "buyer" and order.state == "settled"]
+
+    return SaleId(find_id("bought offer", text, bought, hint=_HINT))
 
 
 def inspect(market: Market, text: str) -> Inspection:

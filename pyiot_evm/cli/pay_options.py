@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyiot_evm.cli.documents import money as money_text
+from pyiot_evm.cli.ids import find_id
 from pyiot_evm.cli.root import HelpfulGroup, printable
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.types import Address
@@ -31,7 +32,6 @@ vaults = typer.Typer(cls=HelpfulGroup, help="Keep money from which many channels
 nouns.add_typer(budgets, name="budget")
 nouns.add_typer(vaults, name="vault")
 
-_LEAST_DIGITS = 4
 Payee = Annotated[str, typer.Argument(metavar="PAYEE", help="An account's address, or a name of this home.")]
 Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="Whole tokens, e.g. 0.001.")]
 ChannelRef = Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel's id, or its first digits.")]
@@ -64,15 +64,13 @@ def channel_id(payments: Payments, text: str) -> ChannelId:
     Raises:
         InputError: None or more than one is.
     """
-    paying, paid = payments.channels()
-    known = {channel.channel_id for channel in paying} | {channel.channel_id for channel in paid}
-    if len(text.removeprefix("0x")) < _LEAST_DIGITS:
-        raise InputError(f"a channel is named by {_LEAST_DIGITS} digits or more, not {text!r}")
-    found = [item for item in known if str(item).startswith(text.lower())]
-    if len(found) != 1:
-        count = "no channel begins" if not found else f"{len(found)} channels begin"
-        raise InputError(f"{count} with {text}", hint="`pyiot pay list` shows them")
-    return found[0]
+    from pyiot_evm.payment.vouchers import ChannelId  # noqa: PLC0415 - not for `--help`
+
+    def known() -> list[ChannelId]:
+        paying, paid = payments.channels()
+        return [c.channel_id for c in paying] + [c.channel_id for c in paid]
+
+    return ChannelId(find_id("channel", text, known, hint="`pyiot pay list --as NAME` shows them"))
 
 
 def payer_row(session: Session, channel: PayerChannel) -> dict[str, Any]:

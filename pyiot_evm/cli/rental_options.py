@@ -1,12 +1,12 @@
 """The options of ``pyiot rental``, each said once, and how their texts are read."""
 
 from pathlib import Path
-from string import hexdigits
 from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
 import typer
 
 from pyiot_evm.cli.data_options import duration, instant
+from pyiot_evm.cli.ids import find_id
 from pyiot_evm.cli.root import HelpfulGroup
 from pyiot_evm.exceptions import InputError
 
@@ -120,8 +120,6 @@ TakeOut = Annotated[bool, typer.Option("--withdraw", help="Take out what comes i
 To = Annotated[Optional[str], typer.Option(metavar="ADDRESS", help="Who gets it; NAME's own account when left out.")]
 Sum = Annotated[Optional[str], typer.Option("--amount", metavar="AMOUNT", help="How much; everything when left out.")]
 
-_LEAST_DIGITS = 4
-
 
 def rentals_of(session: "Session", name: str, *, offers: "Iterable[Path]" = (), offer: Path | None = None) -> "Rentals":
     """Open a name's rentals; as an arbiter it takes note of offer files, and of one as anybody."""
@@ -218,18 +216,9 @@ def rental_id(rentals: "Rentals", text: str) -> "RentalId":
 
     if Path(text).is_file():
         return rentals.find(RentalOffer.read(text)).rental_id
-    digits = text.lower().removeprefix("0x")
-    if not digits or set(digits) - set(hexdigits):
-        raise InputError(f"neither an id nor a file: {text!r}", hint="`pyiot rental list` shows the rentals")
-    if len(digits) == 2 * RentalId.LENGTH:
-        return RentalId(text)
-    known = {item.rental_id for item in rentals.all()} if len(digits) >= _LEAST_DIGITS else set()
-    found = [item for item in known if item.hex().startswith(digits)]
-    if len(found) != 1:
-        many = f"{len(found)} rentals begin" if found else "no rental of this account begins"
-        hint = "`pyiot rental list` shows them; who is neither owner nor renter names the offer's file instead"
-        raise InputError(f"{many} with {text}", hint=hint)
-    return found[0]
+    hint = "`pyiot rental list` shows them; who is neither owner nor renter names the offer's file instead"
+    known = find_id("rental", text, lambda: [item.rental_id for item in rentals.all()], hint=hint)
+    return RentalId(known)
 
 
 def units_of(session: "Session", rentals: "Rentals", rental: "RentalId", amount: str) -> int:

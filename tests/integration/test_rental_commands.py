@@ -122,7 +122,7 @@ def test_commands__when_refused__exit_2_and_say_why(terminal: Terminal) -> None:
         (("claim", rental, "1", "--as", "owner"), "opened, not checked-out"),
         (("accept", rental, "--as", "renter"), "opened, not claimed"),
         (("key", rental, "--as", "renter", "--out", "key.json"), "there is no access key"),
-        (("handover", "0xffff", "--as", "owner"), "no rental of this account begins with"),
+        (("handover", "0xffff", "--as", "owner"), "no rental begins with"),
         (("checkin", terminal.offer, "--as", "renter"), "not a signed check-in"),
         (("show", terminal.folder / "none.json", "--as", "renter"), "neither an id nor a file"),
         (("open", terminal.folder / "none.json", "--as", "renter"), "cannot read"),
