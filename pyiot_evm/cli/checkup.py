@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sqlite3
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyiot_evm.cli.documents import money
 from pyiot_evm.cli.output import amount, short
-from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, PyIotEvmError
+from pyiot_evm.exceptions import ConfigurationError, PyIotEvmError
 from pyiot_evm.types import from_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pyiot_evm.chain import Chain
     from pyiot_evm.cli.session import Session
     from pyiot_evm.home import KeyEntry
+    from pyiot_evm.types import Address
 
 __all__ = ["Finding", "checkup"]
 
+TOOL_SECONDS = 10.0
 _PRIVATE = 0o077
 _CLOCK_SECONDS = 120
 _LOW_ETHER = 10**15
@@ -60,17 +65,38 @@ def checkup(session: Session, name: str | None = None) -> list[Finding]:
         session: The command's session.
         name: Whose money to look at; everybody's in the home when left out.
     """
-    found = [*_python(), *_tools(), *_home(session)]
-    try:
-        chain = session.chain
-        found += _node(chain)
-    except PyIotEvmError as error:
-        return [*found, Finding("fail", "node", error.message, error.hint)]
-    found += _contracts(chain)
-    if any(item.state == "fail" for item in found if item.subject == "contracts"):
+    found = [*_checked("python", _python), *_checked("tools", _tools), *_checked("home", lambda: _home(session))]
+    found += _checked("node", lambda: _node(session.chain))
+    if any(item.subject == "node" and item.state == "fail" for item in found):
         return found
-    entries = [session.keyring.entry(name)] if name else session.keyring.list()
-    return [*found, *(item for entry in entries for item in _account(chain, entry))]
+    chain = session.chain
+    found += _checked("contracts", lambda: _contracts(chain))
+    if found[-1].state == "fail":
+        return found
+    found += _checked("token", lambda: _token(chain))
+    token = chain.token if found[-1].state == "ok" else None
+    for entry in _entries(session, name):
+        found += _checked(entry.name[:12], partial(_account, chain, entry, token))
+    return found
+
+
+def _checked(subject: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield what a check finds; that it cannot look is a finding too, and the next check goes on."""
+    try:
+        yield from check()
+    except PyIotEvmError as error:
+        yield Finding("fail", subject, error.message, error.hint)
+    except (OSError, subprocess.SubprocessError, sqlite3.Error) as error:
+        yield Finding("fail", subject, f"cannot be looked at: {error}", "check the path, its permissions and the disk")
+
+
+def _entries(session: Session, name: str | None) -> list[KeyEntry]:
+    """Return whose money to look at; that the home cannot be read is a finding of its own."""
+    if name is not None:
+        return [session.keyring.entry(name)]
+    with suppress(PyIotEvmError, OSError):
+        return session.keyring.list()
+    return []
 
 
 def _python() -> Iterator[Finding]:
@@ -96,9 +122,11 @@ def _tools() -> Iterator[Finding]:
 
 def _anvil_version(path: str) -> str:
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TOOL_SECONDS, check=False)  # noqa: S603
     except OSError as error:
-        return f"{path} does not run: {error.strerror}"
+        raise ConfigurationError(f"{path} does not run: {error.strerror}", hint="run scripts/setup again") from error
+    except subprocess.TimeoutExpired as error:
+        raise ConfigurationError(f"{path} does not answer", hint="run it by hand: it must print its version") from error
     return f"{done.stdout.split(chr(10), 1)[0].strip()} at {path}"
 
 
@@ -128,13 +156,19 @@ def _node(chain: Chain) -> Iterator[Finding]:
 
 
 def _contracts(chain: Chain) -> Iterator[Finding]:
+    yield Finding("ok", "contracts", f"the suite is deployed: market {chain.addresses.data_market}")
+
+
+def _token(chain: Chain) -> Iterator[Finding]:
     try:
-        yield Finding("ok", "contracts", f"the suite is deployed: market {chain.addresses.data_market}")
-    except (ConfigurationError, ConsistencyError) as error:
-        yield Finding("fail", "contracts", error.message, error.hint)
+        token = chain.token
+    except ConfigurationError as error:
+        yield Finding("warn", "token", error.message, "name one: --token ADDRESS, or PYIOT_TOKEN")
+        return
+    yield Finding("ok", "token", f"prices are in {chain.token_info(token).symbol}, {token}")
 
 
-def _account(chain: Chain, entry: KeyEntry) -> Iterator[Finding]:
+def _account(chain: Chain, entry: KeyEntry, token: Address | None) -> Iterator[Finding]:
     from pyiot_evm.contracts.data_market import DataMarket  # noqa: PLC0415 - slow to import
     from pyiot_evm.contracts.deposit_escrow import DepositEscrow  # noqa: PLC0415
     from pyiot_evm.contracts.erc20 import Erc20  # noqa: PLC0415
@@ -142,11 +176,7 @@ def _account(chain: Chain, entry: KeyEntry) -> Iterator[Finding]:
     ether = chain.balance(entry.address)
     texts = [amount(from_units(ether, decimals=18), "ETH", most=6)]
     credit = rented = 0
-    try:
-        token = chain.token
-    except ConfigurationError:
-        texts.append("no payment token is named (--token)")
-    else:
+    if token is not None:
         market, escrow = DataMarket(chain.addresses.data_market), DepositEscrow(chain.addresses.deposit_escrow)
         calls = (
             Erc20(token).balance_of(entry.address),

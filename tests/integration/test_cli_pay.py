@@ -162,7 +162,7 @@ def test_rebuild__when_the_books_are_lost__finds_the_channels_and_takes_over_the
 def test_pay__when_it_is_asked_for_what_makes_no_sense__says_so_and_sends_nothing(shell):
     shell.json("key", "new", "careless")
     for words, said in (
-        (("open", "sensor", "0"), "a deposit is at least 1 base unit, not 0"),
+        (("open", "sensor", "0"), "a deposit is 1 to 2^128 - 1 base units, not 0"),
         (("open", "nobody", "1"), "'nobody' is no name of this home and no address"),
         (("close", "0x"), "neither an id nor a file: '0x'"),
         (("show", "0x12345678"), "no channel begins with 0x12345678"),

@@ -305,7 +305,23 @@ def test_doctor__when_all_is_well__says_so_for_each():
     told = document("doctor")
     assert told["ok"] is True
     subjects = {check["subject"] for check in told["checks"]}
-    assert subjects >= {"python", "packages", "anvil", "home", "node", "clock", "contracts", "sensor", "buyer"}
+    assert subjects >= {"python", "packages", "anvil", "home", "node", "clock", "contracts", "token", "sensor", "buyer"}
+
+
+def test_doctor__when_the_token_is_none__shows_everything_else(monkeypatch, folder):
+    # It stopped at the first check that raised, and showed one error instead of its findings.
+    told = document("doctor", "--token", "0x" + "11" * 20, code=1)
+    bad = [check for check in told["checks"] if check["state"] == "fail"]
+    assert [check["subject"] for check in bad] == ["token"]
+    assert {"node", "contracts", "sensor", "buyer"} <= {check["subject"] for check in told["checks"]}
+
+    hanging = folder / "anvil"
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    monkeypatch.setattr("pyiot_evm.chain.nodes.find_anvil", lambda: hanging)
+    monkeypatch.setattr("pyiot_evm.cli.checkup.TOOL_SECONDS", 0.1)
+    tools = [check for check in document("doctor")["checks"] if check["subject"] == "anvil"]
+    assert [(check["state"], "does not answer" in check["text"]) for check in tools] == [("warn", True)]
 
 
 def test_doctor__when_the_node_does_not_answer__exits_1_and_says_what_to_do():
