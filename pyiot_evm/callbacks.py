@@ -24,7 +24,7 @@ from pyiot_evm.exceptions import CallbackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["ask", "each", "tell"]
+__all__ = ["ask", "each", "tell", "tell_each"]
 
 _log = logging.getLogger(__name__)
 _Q = TypeVar("_Q")
@@ -73,3 +73,12 @@ def tell(what: str, function: Callable[[_T], None] | None, news: _T) -> None:
         function(news)
     except Exception as error:  # noqa: BLE001 - what was done is done, and the next one waits
         _log.exception("%s", CallbackError(what, error))
+
+
+def tell_each(what: str, function: Callable[[_T], None] | None, news: Iterable[_T]) -> list[_T]:
+    """Tell of each thing as it is done, as :func:`tell` does, and return them all."""
+    done = []
+    for item in news:
+        tell(what, function, item)
+        done.append(item)
+    return done

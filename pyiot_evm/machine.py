@@ -65,6 +65,7 @@ class Machine(OrdersAndMoney):
         self.market = market
         self._signer = signer
         self._background: BackgroundSeller | None = None
+        self._own_device: KeystoreSigner | None = None
 
     @classmethod
     def create(
@@ -120,10 +121,13 @@ class Machine(OrdersAndMoney):
         return machine
 
     def close(self) -> None:
-        """Stop the seller in the background and close the journals; a second call does nothing."""
+        """Stop the seller in the background, close journals and the device's key; a second call does nothing."""
         if self._background is not None:
             self._background.close()
             self._background = None
+        if self._own_device is not None:
+            self._own_device.close()
+            self._own_device = None
         self.market.close()
 
     def __enter__(self) -> Self:

@@ -40,6 +40,7 @@ class OrdersAndMoney(Renting):
     chain: Chain
     market: Market
     _signer: KeystoreSigner
+    _own_device: KeystoreSigner | None
 
     @property
     def address(self) -> Address:
@@ -133,8 +134,14 @@ class OrdersAndMoney(Renting):
             moves=start is not None or since is not None,
             again=again,
         )
-        signer = self.chain.home.keyring.device(self.name) if device_key else None
+        signer = self._device_signer() if device_key else None
         return ReadingStream(self.payments, place, terms, signer=signer, patience=patience)
+
+    def _device_signer(self) -> KeystoreSigner:
+        """Return this machine's device key; the machine closes it."""
+        if self._own_device is None:
+            self._own_device = self.chain.home.keyring.device(self.name)
+        return self._own_device
 
     def orders(self) -> list[OrderView]:
         """Return its orders, as buyer and as seller."""

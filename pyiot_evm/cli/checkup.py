@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyiot_evm.cli.documents import money
 from pyiot_evm.cli.output import amount, short
-from pyiot_evm.exceptions import ConfigurationError, PyIotEvmError
+from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, ContractError, PyIotEvmError
 from pyiot_evm.types import from_units
 
 if TYPE_CHECKING:
@@ -165,7 +165,10 @@ def _token(chain: Chain) -> Iterator[Finding]:
     except ConfigurationError as error:
         yield Finding("warn", "token", error.message, "name one: --token ADDRESS, or PYIOT_TOKEN")
         return
-    yield Finding("ok", "token", f"prices are in {chain.token_info(token).symbol}, {token}")
+    try:
+        yield Finding("ok", "token", f"prices are in {chain.token_info(token).symbol}, {token}")
+    except (ConsistencyError, ContractError):
+        yield Finding("fail", "token", f"{token} is no ERC-20 token on this network", "name another: --token ADDRESS")
 
 
 def _account(chain: Chain, entry: KeyEntry, token: Address | None) -> Iterator[Finding]:

@@ -194,7 +194,7 @@ def get(
     from pyiot_evm.payment.http_client import HttpPayer  # noqa: PLC0415 - not for `--help`
 
     file = None if out is None else writable(out)
-    key_of_device = session.keyring.device(name) if device_key else None
+    key_of_device = session.opened(session.keyring.device(name)) if device_key else None
     payer = HttpPayer(shared.payments_of(session, name), scheme=scheme, voucher_signer=key_of_device)
     units = session.chain.token_info().to_units(most)
     if dry_run:

@@ -1,9 +1,15 @@
 """The arbiter: knows the offers that name it, watches their rentals, and splits what is in dispute.
 
 Example:
-    >>> from pyiot_evm.escrow.arbiter import Arbiter
-    >>> Arbiter.__init__.__kwdefaults__ is None
-    True
+    >>> from pyiot_evm import Devnet, Machine
+    >>> with Devnet() as chain:
+    ...     owner, renter = Machine.create(chain, "owner", curve="p256"), Machine.create(chain, "renter")
+    ...     judge, slot = Machine.create(chain, "judge"), {"start": chain.now(), "end": chain.now() + 3600}
+    ...     offer = owner.rent_out("Flat", **slot, fee="80", deposit=300, arbiter=judge.address)
+    ...     _ = renter.rentals.open(offer)
+    ...     judge.rentals.judge(offer)
+    ...     [(found.title, found.role.value, found.state.value) for found in judge.rentals.all()]
+    [('Flat', 'arbiter', 'opened')]
 """
 
 from __future__ import annotations

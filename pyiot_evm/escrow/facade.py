@@ -376,7 +376,4 @@ class Rentals(RentalDesk):
         if not once:
             loop.run(stop or threading.Event(), report=report)
             return []
-        actions = loop.step()
-        for action in actions if report is not None else ():
-            report(action)  # type: ignore[misc]
-        return actions
+        return loop.step(report=report)

@@ -4,9 +4,16 @@ Owner and renter may both bring a dispute before them, and carry a ruling to the
 other, and neither for a person.
 
 Example:
-    >>> from pyiot_evm.escrow.rulings import Rulings
-    >>> Rulings.__name__
-    'Rulings'
+    >>> from pyiot_evm import Devnet, Machine
+    >>> from pyiot_evm.device import Field, Schema
+    >>> from pyiot_evm.escrow.agreements import ReadingAgreement
+    >>> schema, bounds = Schema((Field("temperature", unit="Cel", scale=2),)), {"temperature": (2, 8)}
+    >>> with Devnet() as chain:
+    ...     host, slot = Machine.create(chain, "host", curve="p256"), (chain.now(), chain.now() + 86_400)
+    ...     cold = ReadingAgreement(schema, bounds, *host.own_device(), count=3, span=1800, award=50_000_000)
+    ...     offer = host.rent_out("Fridge", start=slot[0], end=slot[1], fee=5, deposit=100, agreement=cold)
+    ...     offer.terms.arbiter == chain.addresses.rule_arbiter, offer.agreement.count
+    (True, 3)
 """
 
 from __future__ import annotations

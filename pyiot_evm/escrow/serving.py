@@ -19,7 +19,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pyiot_evm.callbacks import tell
+from pyiot_evm.callbacks import tell_each
 from pyiot_evm.exceptions import ConsistencyError, PyIotEvmError
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ class RentalLoop:
         """
         while not stop.is_set():
             try:
-                for action in self._act():
-                    tell("the report of a rental loop", report, action)
+                self.step(report=report)
             except ConsistencyError:
                 raise
             except _TROUBLE as error:
@@ -125,30 +124,26 @@ class RentalLoop:
                 _log.warning("something did not work, trying again: %s", error)
             stop.wait(self._poll)
 
-    def step(self) -> list[RentalAction]:
+    def step(self, *, report: Callable[[RentalAction], None] | None = None) -> list[RentalAction]:
         """Look once at the chain and do what can be done now; safe to call at any time and from several processes.
+
+        Args:
+            report: Called with each action as it is done; what it raises is logged.
 
         Raises:
             TransportError: The chain did not answer.
         """
-        return list(self._act())
+        return tell_each("the report of a rental loop", report, self._act())
 
     def _act(self) -> Iterator[RentalAction]:
         failure: Exception | None = None
         for watch in self._watches:
             try:
-                yield from self._serve(watch)
+                yield from (action for action in _serve(watch) if action is not None and self._is_news(action))
             except _TROUBLE as error:  # one role's trouble must not make the others miss a deadline
                 failure = failure or error
         if failure is not None:
             raise failure
-
-    def _serve(self, watch: Watch) -> list[RentalAction]:
-        records = watch.look()
-        now = watch.clerk.now() if records else 0
-        begun = [item for record in records if (item := _begin(watch, record, now)) is not None]
-        done = [item if isinstance(item, RentalAction) else _conclude(watch, *item) for item in begun]
-        return [action for action in (*done, *watch.finish()) if action is not None and self._is_news(action)]
 
     def _is_news(self, action: RentalAction) -> bool:
         """Whether to tell of an action: what fails again and again for one reason is told of once."""
@@ -157,6 +152,14 @@ class RentalLoop:
         is_told = bool(why) and self._told.get(subject) == why
         self._told[subject] = why
         return not is_told
+
+
+def _serve(watch: Watch) -> Iterator[RentalAction | None]:
+    records = watch.look()
+    now = watch.clerk.now() if records else 0
+    begun = [item for record in records if (item := _begin(watch, record, now)) is not None]
+    yield from (item if isinstance(item, RentalAction) else _conclude(watch, *item) for item in begun)
+    yield from watch.finish()
 
 
 def _begin(watch: Watch, record: RentalRecord, now: int) -> RentalAction | tuple[Act, str] | None:

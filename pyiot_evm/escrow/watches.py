@@ -13,9 +13,13 @@ disputed        shows readings; enforces a court's word  enforces; after the dea
 ==============  =======================================  ==============================================  ==============
 
 Example:
-    >>> from pyiot_evm.escrow.watches import OwnerWatch
-    >>> OwnerWatch.role
-    <Role.OWNER: 'owner'>
+    >>> from pyiot_evm import Devnet, Machine
+    >>> with Devnet() as chain:
+    ...     owner, renter = Machine.create(chain, "owner", curve="p256"), Machine.create(chain, "renter")
+    ...     offer = owner.rent_out("Bay 7", start=chain.now(), end=chain.now() + 3600, fee="0.50", deposit=20)
+    ...     _ = renter.rentals.open(offer)
+    ...     [(done.role.value, done.kind) for done in owner.rentals.serve(once=True)]
+    [('owner', 'handed-over')]
 """
 
 from __future__ import annotations

@@ -239,11 +239,7 @@ class Market:
         if not once:
             loop.run(stop or threading.Event(), report=report)
             return []
-        actions = loop.step()
-        if report is not None:
-            for action in actions:
-                report(action)
-        return actions
+        return loop.step(report=report)
 
     def listings(self) -> list[Listing]:
         """Return what this account has on sale, or had, oldest first."""

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pyiot_evm.callbacks import tell
+from pyiot_evm.callbacks import tell_each
 from pyiot_evm.exceptions import ConsistencyError, InputError, PyIotEvmError, TransportError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Sale, release
 from pyiot_evm.market.records import OrderRecord
@@ -35,7 +35,7 @@ from pyiot_evm.types import OrderId
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pyiot_evm.chain.calls import Call
     from pyiot_evm.contracts.data_market import OrderPaid
@@ -118,8 +118,7 @@ class SellerLoop:
         """Answer orders until ``stop`` is set. A chain that is gone is asked again; what ``report`` raises, logged."""
         while not stop.is_set():
             try:
-                for action in self.step():
-                    tell("the report of a seller's loop", report, action)
+                self.step(report=report)
             except ConsistencyError:
                 raise
             except (PyIotEvmError, sqlite3.Error, OSError) as error:  # also a full disk, or a token that does not pay
@@ -128,19 +127,22 @@ class SellerLoop:
                 _log.warning("something did not work, trying again: %s", error)
             stop.wait(self._policy.poll)
 
-    def step(self) -> list[Action]:
+    def step(self, *, report: Callable[[Action], None] | None = None) -> list[Action]:
         """Look once at the chain and do what can be done now; safe to call at any time and from several processes.
 
-        Returns:
-            What was done.
+        Args:
+            report: Called with each action as it is done; what it raises is logged.
 
         Raises:
             TransportError: The chain did not answer.
         """
+        return tell_each("the report of a seller's loop", report, self._act())
+
+    def _act(self) -> Iterator[Action]:
         orders = self.look()
         sales = self._sales()  # after the look: an order that it found may be of a sale that was made meanwhile
         if not sales:
-            return []
+            return
         now = self._trader.now()
         paid = [order for order in orders if order.state == "Paid"]
         overdue = [order for order in paid if now >= order.deadline]
@@ -149,17 +151,15 @@ class SellerLoop:
         begun = self._answer(answerable, sales, now)
         begun += [self._end(order, sales[order.sale_id], "refund") for order in overdue]
         begun += self._settle(ready, sales)
-        actions = [item if isinstance(item, Action) else self._finish(item) for item in begun]
-        if self._policy.withdraw and any(action.kind == "settled" for action in actions):
-            actions += self._withdraw(sales.values())
-        return actions
+        kinds = set()
+        for item in begun:
+            kinds.add((action := item if isinstance(item, Action) else self._finish(item)).kind)
+            yield action
+        if self._policy.withdraw and "settled" in kinds:
+            yield from self._withdraw(sales.values())
 
     def look(self) -> list[OrderRecord]:
-        """Find new orders and keep what the chain says of the open ones, without answering any.
-
-        Returns:
-            The orders that are paid or revealed.
-        """
+        """Find new orders, keep what the chain says of the open ones, and return these; none is answered."""
         sales = self._sales()
         if not sales:
             return []

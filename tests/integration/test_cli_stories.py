@@ -358,7 +358,7 @@ def test_device__when_looked_after__goes_through_its_whole_life(chain):
 
 
 def test_serve__when_an_exception_escapes__is_named_without_a_traceback(monkeypatch):
-    def explode(_loop):
+    def explode(_loop, **_options):
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr(SellerLoop, "step", explode)

@@ -4,7 +4,9 @@ import logging
 
 import pytest
 
-from pyiot_evm.callbacks import ask, each, tell
+from pyiot_evm.callbacks import ask, each, tell, tell_each
+from pyiot_evm.escrow.records import Role
+from pyiot_evm.escrow.serving import RentalAction, RentalLoop
 from pyiot_evm.exceptions import CallbackError, TransportError
 
 
@@ -72,3 +74,40 @@ def test_tell__when_it_raises__logs_it(caplog):
         tell("a report", broken, 3)
     assert heard == [1]
     assert "a report raised PolicyBugError: no such room" in caplog.text
+
+
+def test_tell_each__when_things_are_done_one_by_one__tells_of_each_before_the_next():
+    seen = []
+
+    def work():
+        for number in (1, 2):
+            seen.append(f"done {number}")
+            yield number
+
+    assert tell_each("a report", lambda number: seen.append(f"told {number}"), work()) == [1, 2]
+    assert seen == ["done 1", "told 1", "done 2", "told 2"]
+
+
+class _Role:
+    """A role without rentals that has one thing to do at the end of a step."""
+
+    clerk = None
+
+    def __init__(self, role, seen):
+        self.role, self.seen = role, seen
+
+    def look(self):
+        return []
+
+    def finish(self):
+        self.seen.append(f"{self.role.value} acts")
+        return [RentalAction("withdrawn", self.role)]
+
+
+def test_step__when_a_role_did_something__tells_of_it_before_the_next_role_begins():
+    # `serve(once=True)` told of actions when all were done: one that hung, or a kill, left those before it untold.
+    seen = []
+    loop = RentalLoop([_Role(Role.OWNER, seen), _Role(Role.RENTER, seen)], poll=1)
+    done = loop.step(report=lambda action: seen.append(f"told of {action.role.value}"))
+    assert [action.role for action in done] == [Role.OWNER, Role.RENTER]
+    assert seen == ["owner acts", "told of owner", "renter acts", "told of renter"]
