@@ -157,6 +157,8 @@ def _start(home: Home, engine: Engine, port: int, block_time: float | None) -> D
         wait_until_ready(url, lambda: process.poll() is None, log, timeout=60)
         with connect(url, home=home) as chain:
             network = chain.network
+            if state is not None:
+                chain.resume_time()
     except BaseException as error:
         process.kill()
         process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pyiot_evm.chain.abi import encode, selector
@@ -19,6 +20,7 @@ __all__ = ["DevnetControls"]
 
 _DOLLAR_DECIMALS = 6
 _ETHER_DECIMALS = 18
+_LOOK_BACK = 64
 
 
 @runtime_checkable
@@ -73,7 +75,18 @@ class DevnetControls:
         self._need_devnet("move time")
         self.rpc("evm_increaseTime", to_hex(seconds))
         self.rpc("evm_mine")
-        return to_int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"])  # noqa: FBT003 - JSON-RPC has no names
+        return self._time_of("latest")
+
+    def resume_time(self) -> None:
+        """Let the clock go on from the latest block after a restart: Anvil forgets that it was moved, and goes back."""
+        self._need_devnet("move time")
+        height = to_int(self.rpc("eth_blockNumber"))
+        times = [self._time_of(to_hex(number)) for number in range(max(height - _LOOK_BACK, 0), height + 1)]
+        ahead = max(times) - int(time.time())
+        if ahead > 0:
+            self.rpc("evm_increaseTime", to_hex(ahead))
+            if times[-1] < max(times):  # mined on an interval, before this
+                self.rpc("evm_mine")
 
     def set_code(self, address: Address, code: bytes) -> None:
         """Put code at an address, whatever is there."""
@@ -96,6 +109,9 @@ class DevnetControls:
         if not self.rpc("evm_revert", snapshot):
             raise ConfigurationError(f"there is no snapshot {snapshot}", hint="a snapshot can be used once")
         self.journal.forget_undone(lambda address: to_int(self.rpc("eth_getTransactionCount", str(address), "latest")))
+
+    def _time_of(self, block: str) -> int:
+        return to_int(self.rpc("eth_getBlockByNumber", block, False)["timestamp"])  # noqa: FBT003 - JSON-RPC has no names
 
     @property
     def _dialect(self) -> str:

@@ -87,6 +87,8 @@ class Devnet:
         try:
             self._node = self._start_node(self._scratch)
             self._chain = Chain(RpcClient(self._node.url), home=self._home_of(self._scratch))
+            if self._state is not None:
+                self._chain.resume_time()
             if self._deploy:
                 deploy_by_anyone(self._chain)
         except BaseException:

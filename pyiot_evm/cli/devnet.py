@@ -6,11 +6,16 @@ from typing import Annotated, Any, Literal, Optional
 
 import typer
 
+from pyiot_evm.cli.data_options import duration
 from pyiot_evm.cli.options import CHAIN, Name, command
+from pyiot_evm.cli.output import clock
 from pyiot_evm.cli.root import HelpfulGroup
 from pyiot_evm.cli.session import Session
+from pyiot_evm.exceptions import InputError
 
 __all__ = ["nouns"]
+
+_MOST = 520 * 7 * 24 * 3600
 
 nouns = typer.Typer(cls=HelpfulGroup, help="Run a chain on this computer, to try and to test.", no_args_is_help=True)
 
@@ -26,6 +31,7 @@ BlockTime = Annotated[
     typer.Option(metavar="SECONDS", min=0.1, max=3600, help="Mine on a clock instead of at each transaction."),
 ]
 
+Time = Annotated[str, typer.Argument(metavar="TIME", help="How much time: 90s, 30m, 12h, 7d or 2w.")]
 Ether = Annotated[str, typer.Option(metavar="AMOUNT", help="How much ether.")]
 Dollars = Annotated[str, typer.Option(metavar="AMOUNT", help="How many dev dollars.")]
 
@@ -104,6 +110,34 @@ def fund(session: Session, *, name: Name, ether: Ether = "10", dollars: Dollars 
     entry = session.keyring.entry(name)
     session.chain.fund(entry.address, ether=ether, dollars=dollars)
     session.output.show({"name": name, "address": entry.address} | session.balances_of(entry.address))
+
+
+@command(nouns, "skip", CHAIN)
+def skip(session: Session, *, time: Time) -> None:
+    """Let time pass: move the chain's clock forward; on a devnet only.
+
+    Deadlines go by the chain's time. So this is how to see what happens when an owner, a renter or a seller stays
+    silent, without waiting for it. The clock stays ahead, also after `down` and `up`, and never goes back. The
+    computer's clock stays where it is, and with it a lock's: `pyiot lock run --clock FILE` gives that another one.
+
+    Example:
+        pyiot devnet skip 1d
+    """
+    seconds = skipped(time)
+    now = session.chain.increase_time(seconds)
+    session.output.show({"skipped": seconds, "chain_time": now, "at": clock(now)}, f"chain time  {clock(now)}")
+
+
+def skipped(text: str) -> int:
+    """Read how much time is to pass.
+
+    Raises:
+        InputError: It is none, nothing, or more than ten years.
+    """
+    seconds = duration(text)
+    if not 0 < seconds <= _MOST:
+        raise InputError(f"cannot let {text} pass", hint="1s to 520w")
+    return seconds
 
 
 def document(status: Any) -> dict[str, Any]:

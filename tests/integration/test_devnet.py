@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pyiot_evm.chain import (
     Call,
     Devnet,
     background,
     connect,
+    connection,
     deploy_suite,
     devnet_status,
     reset_devnet,
@@ -28,6 +30,8 @@ from pyiot_evm.chain import (
 from pyiot_evm.chain.calls import to_hex
 from pyiot_evm.chain.deployment import CREATE2_PROXY, Addresses, check_suite, plan
 from pyiot_evm.chain.rpc import RpcError
+from pyiot_evm.cli import app
+from pyiot_evm.cli.output import clock
 from pyiot_evm.device import LocalSigner
 from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, TransportError
 from pyiot_evm.home import Home
@@ -179,6 +183,20 @@ def test_devnet__when_state_is_kept__goes_on_where_it_was(tmp_path):
         assert chain.balance(PAYEE) == 2
 
 
+@pytest.mark.parametrize("block_time", [None, 0.2], ids=["each", "interval"])
+def test_devnet__when_its_clock_was_moved__does_not_go_back_after_a_restart(tmp_path, block_time):
+    """Anvil keeps its blocks and forgets that its clock was moved: the next block was days before the latest."""
+    state = tmp_path / "chain.json"
+    with Devnet(state=state, deploy=False, block_time=block_time) as chain:
+        moved = chain.increase_time(3 * 86_400)
+    with Devnet(state=state, deploy=False, block_time=block_time) as chain:
+        assert moved <= chain.now() < moved + 600
+        chain.mine()
+        assert moved <= chain.now() < moved + 600
+        chain.increase_time(60)
+        assert moved + 60 <= chain.now() < moved + 660
+
+
 def test_devnet__when_it_mines_on_an_interval__transactions_wait_for_the_block():
     with Devnet(deploy=False, block_time=1) as chain:
         account = chain.account(LocalSigner.create())
@@ -245,7 +263,13 @@ def test_connect__when_nothing_is_named__uses_the_environment_then_the_homes_dev
 def test_controls__when_the_network_is_no_devnet__raise(devnet):
     with connect(devnet.url, home=devnet.home, confirmations=1) as chain:
         chain.is_devnet = False
-        for act in (lambda: chain.fund(PAYEE, ether=1), chain.mine, chain.snapshot, lambda: chain.increase_time(1)):
+        for act in (
+            lambda: chain.fund(PAYEE, ether=1),
+            chain.mine,
+            chain.snapshot,
+            lambda: chain.increase_time(1),
+            chain.resume_time,
+        ):
             with pytest.raises(ConfigurationError, match="is no devnet"):
                 act()
         with pytest.raises(ConfigurationError, match="no payment token"):
@@ -284,6 +308,31 @@ def test_start_devnet__when_it_is_started__survives_its_starter_and_is_found(hom
     assert wait_until(lambda: not alive(status.pid))
     assert not devnet_status(home).running
     assert not stop_devnet(home)
+
+
+def typed(*words, code=0):
+    done = CliRunner().invoke(app, [*words])
+    assert done.exit_code == code, (words, done.stdout, done.stderr)
+    return done
+
+
+@pytest.mark.parametrize("engine", ["anvil", "hardhat"])
+def test_skip__when_typed__moves_the_clock_of_the_devnet_forward(home, engine, monkeypatch):
+    start_devnet(home, engine=engine, deploy=False)
+    monkeypatch.setenv("PYIOT_HOME", str(home.path))
+    with connect(home=home) as chain:
+        before = chain.now()
+        shown = json.loads(typed("devnet", "skip", "2d", "--json").stdout)
+        assert (shown["skipped"], shown["chain_time"]) == (2 * 86_400, chain.now())
+        assert 0 <= chain.now() - before - 2 * 86_400 < 600
+        assert typed("devnet", "skip", "90s").stdout == f"chain time  {clock(chain.now())}\n"
+        after = chain.now()
+        for words in ("0s", "-1d", "521w", "a day", "tomorrow"):
+            typed("devnet", "skip", "--", words, code=2)
+        monkeypatch.setattr(connection, "_is_devnet", lambda *_: False)
+        refused = typed("devnet", "skip", "1d", "--rpc", chain.url, code=1)
+        assert "is no devnet: it is not possible to move time there" in refused.stderr
+        assert chain.now() == after
 
 
 def test_start_devnet__when_it_was_stopped__goes_on_at_the_same_place(home):

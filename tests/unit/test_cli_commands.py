@@ -12,7 +12,7 @@ from pyiot_evm.cli import app
 from pyiot_evm.cli.session import Session
 
 VERBS = {
-    "devnet": {"up", "status", "down", "reset", "fund"},
+    "devnet": {"up", "status", "down", "reset", "fund", "skip"},
     "key": {"new", "import", "list", "show", "backup", "restore"},
     "device": {"register", "show", "list", "rotate", "revoke", "transfer"},
     "data": {
