@@ -161,7 +161,7 @@ class Payee:
         claims = self.claim([channel for channel in self.book.channels() if channel.withdraw_at])
         if self._is_due():
             claims += self.claim()
-            self.book.store.set_mark(self._mark, int(self._clock()))
+            self.book.store.set_mark(self._mark, None)
         self._settle_due(look=bool(claims))
         return claims
 
@@ -201,14 +201,10 @@ class Payee:
     def _is_due(self) -> bool:
         channels = self.book.channels()
         unclaimed = [channel for channel in channels if self._claimable(channel)]
-        if not unclaimed and not self.locks.due({channel.channel_id for channel in channels}):
-            return False
-        policy = self.book.policy
-        last = self.book.store.mark(self._mark)
-        if last is None:
-            self.book.store.set_mark(self._mark, int(self._clock()))
-        elif self._clock() - last >= policy.claim_every:
-            return True
+        is_owed = bool(unclaimed or self.locks.due({channel.channel_id for channel in channels}))
+        waited, policy = self._waited(self._mark, is_owed=is_owed), self.book.policy
+        if not is_owed or waited >= policy.claim_every:
+            return is_owed
         exposure = sum(channel.exposure for channel in unclaimed)
         cost = self._cost(_CLAIM_GAS * len(unclaimed))
         near_cap = any(2 * channel.exposure > policy.max_exposure for channel in unclaimed)
@@ -216,23 +212,28 @@ class Payee:
 
     def _settle_due(self, *, look: bool) -> None:
         """Settle what is worth the gas, and everything daily; the chain is asked after claims, and once a start."""
-        policy, now, mark = self.book.policy, int(self._clock()), f"settled {self._mark}"
+        policy, mark = self.book.policy, f"settled {self._mark}"
         tokens = {channel.config.token for channel in self.book.channels() if channel.domain == self.domain}
         if look or self._unsettled is None:
             self._unsettled = {token: self.unsettled(token) for token in tokens}
-        if not any(self._unsettled.values()):
+        is_owed = any(self._unsettled.values())
+        is_late = self._waited(mark, is_owed=is_owed) >= policy.claim_every
+        if not is_owed:
             return
-        last = self.book.store.mark(mark)
-        if last is None:
-            self.book.store.set_mark(mark, now)
-        is_late = last is not None and now - last >= policy.claim_every
         least = policy.gas_factor * self._cost(_SETTLE_GAS)
         due = [token for token, amount in self._unsettled.items() if amount and (is_late or amount > least)]
         for token in due:
             self.settle(token)
             self._unsettled[token] = 0
         if due:
-            self.book.store.set_mark(mark, now)
+            self.book.store.set_mark(mark, None)
+
+    def _waited(self, mark: str, *, is_owed: bool) -> int:
+        """Return for how many seconds something has been owed; an idle time before it does not count."""
+        now, since = int(self._clock()), self.book.store.mark(mark)
+        if is_owed == (since is None):
+            self.book.store.set_mark(mark, now if is_owed else None)
+        return now - since if is_owed and since is not None else 0
 
     def _cost(self, gas: int) -> int:
         """Return what gas costs now, in base units of the token."""

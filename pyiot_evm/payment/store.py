@@ -108,7 +108,10 @@ class PaymentStore(SqliteFile):
         found = self.read("SELECT value FROM marks WHERE name = ?", name)
         return int(found[0]["value"]) if found else None
 
-    def set_mark(self, name: str, value: int) -> None:
-        """Keep a number under a name."""
+    def set_mark(self, name: str, value: int | None) -> None:
+        """Keep a number under a name; ``None`` forgets it."""
         with self.write() as database:
-            database.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))
+            if value is None:
+                database.execute("DELETE FROM marks WHERE name = ?", (name,))
+            else:
+                database.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))

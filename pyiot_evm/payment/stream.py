@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from pyiot_evm.exceptions import ConfigurationError, InputError, TransportError
+from pyiot_evm.exceptions import ConfigurationError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.market.locks import LockedElsewhereError, try_lock
 from pyiot_evm.payment.stream_buyer import StreamBuyer, StreamTerms
 from pyiot_evm.payment.stream_errors import StreamRefusedError, StreamStalledError
@@ -200,14 +200,16 @@ class ReadingStream:
 
     def close(self) -> None:
         """End the connection; what was signed and came is in the book. A second call does nothing."""
-        self._take()
-        with suppress(TransportError):
-            if self._socket is not None:
-                self._wait_settled()
-        self._disconnect()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        try:
+            self._take()
+            with suppress(PyIotEvmError):  # whatever it answers: this side has its books in order
+                if self._socket is not None:
+                    self._wait_settled()
+        finally:
+            self._disconnect()
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
 
     def __enter__(self) -> Self:
         return self

@@ -517,6 +517,13 @@ def test_stream__when_the_gateway_takes_the_voucher_and_delivers_nothing__pays_o
     assert buyer.payments.spending().in_period == PRICE
 
 
+def test_stream__when_the_last_answer_is_garbage__ends_quietly_and_can_be_opened_again(shop, buyer, cheat):
+    """`close` raised, and left the connection open and the stream locked: the process could not buy it again."""
+    proxy = cheat(lambda message: "settled, more or less" if message.kind == "settled" else message)
+    assert bought(buyer, shop, proxy.url, count=1) == [0]
+    assert bought(buyer, shop, shop.url, count=1) == [1]
+
+
 def test_stream__when_the_gateway_claims_by_a_key_that_it_kept_back__takes_the_reading_from_the_chain(
     shop, buyer, cheat, monkeypatch
 ):

@@ -82,6 +82,22 @@ def test_tend__when_it_is_worth_less__claims_and_settles_once_a_day_has_passed(d
     assert (side.unsettled(devnet.token), dollars(devnet, payee.address)) == (0, 1_000_000_001)
 
 
+def test_tend__when_nothing_came_for_days__dust_waits_a_day_from_its_coming(devnet, payer, payee):
+    """After an idle day the next base unit was claimed at once, and settled at once: for more gas than it is worth."""
+    clock = Clock()
+    side = watching(payee, clock)
+    side.accept(payer.pay(payee.address, "0.000001").voucher, 1)
+    for _ in range(4):  # comes, is claimed, is settled, and nothing is left
+        side.tend()
+        clock.now += DAY
+    before = transactions(payee)
+    side.accept(payer.pay(payee.address, "0.000001").voucher, 1)
+    assert (side.tend(), transactions(payee)) == ([], before)
+    clock.now += DAY
+    assert ([claim.amount for claim in side.tend()], transactions(payee)) == ([1], before + 1)
+    assert side.unsettled(devnet.token) == 1
+
+
 def test_tend__when_a_process_ended_between_claim_and_settlement__the_next_one_settles(devnet, payer, payee):
     side = watching(payee)
     side.accept(payer.pay(payee.address, "0.001").voucher, 1_000)
