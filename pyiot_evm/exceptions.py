@@ -9,6 +9,7 @@ The tree::
     │   └── BudgetError         a payment would go over a limit that its owner set
     ├── SigningError            a signer cannot or will not sign
     ├── VerificationError       a proof, a signature, a bundle or a reading does not hold
+    ├── StorageError            a database of the home failed: the disk is full, another process holds it, it is broken
     ├── TransportError          a node, a server or a file store did not answer as it should
     ├── TransactionError        a transaction was not sent, was not mined or reverted
     │   └── ContractError       a contract refused: one generated subclass for each Solidity error
@@ -40,6 +41,7 @@ __all__ = [
     "PassphraseError",
     "PyIotEvmError",
     "SigningError",
+    "StorageError",
     "TransactionError",
     "TransportError",
     "VerificationError",
@@ -102,6 +104,13 @@ class VerificationError(PyIotEvmError):
     """A proof, a signature, a bundle or a reading does not hold."""
 
     code = "verification"
+
+
+class StorageError(PyIotEvmError):
+    """A database of the home failed; nothing of what was to be written is in it."""
+
+    code = "storage"
+    default_hint = "see that the disk has room and works, and that no other process holds the file"
 
 
 class TransportError(PyIotEvmError):

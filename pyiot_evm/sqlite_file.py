@@ -21,11 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from pyiot_evm.exceptions import StorageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-__all__ = ["SqliteFile", "open_sqlite"]
+__all__ = ["SqliteFile", "open_sqlite", "storage_errors", "transaction"]
 
 _PATIENCE = 60  # seconds that a process waits for another one's transaction
 _PAUSE = 0.005  # seconds between two tries to switch a new file to write-ahead mode
@@ -41,16 +43,55 @@ def open_sqlite(path: Path) -> sqlite3.Connection:
         A connection without implicit transactions, which any thread may use, one at a time.
 
     Raises:
-        sqlite3.DatabaseError: The file is no database, or another process held it for a minute.
+        StorageError: The file is no database, or another process held it for a minute.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+    with storage_errors(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE)
+        try:
+            path.chmod(0o600)  # before the files beside it are made, which take its mode
+            _write_ahead(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Raise what SQLite raises as a :class:`StorageError`.
+
+    It is retryable where SQLite names the surroundings: a full or failing disk, a lock.
+    """
     try:
-        path.chmod(0o600)  # before the files beside it are made, which take its mode
-        _write_ahead(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        yield
+    except sqlite3.Error as error:
+        may_pass = isinstance(error, sqlite3.OperationalError)
+        raise StorageError(f"the database {path} failed: {error}", retryable=may_pass) from error
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """Run a block as one transaction: all of it is kept, or nothing.
+
+    Args:
+        connection: To a file of :func:`open_sqlite`.
+        path: The file, for the error's text.
+
+    Yields:
+        The connection.
+
+    Raises:
+        StorageError: SQLite refused; nothing was written.
+    """
+    with storage_errors(path):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # SQLite goes back by itself where the disk is full
+                connection.execute("ROLLBACK")
+            raise
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
@@ -87,7 +128,8 @@ class SqliteFile:
         self._lock = threading.RLock()
         self._database = open_sqlite(self.path)
         self._database.row_factory = sqlite3.Row
-        self._database.execute(f"PRAGMA synchronous = {self.SYNCHRONOUS}")
+        with storage_errors(self.path):
+            self._database.execute(f"PRAGMA synchronous = {self.SYNCHRONOUS}")
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -102,24 +144,28 @@ class SqliteFile:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Run a block as one transaction: all of it is kept, or nothing. A block inside a block belongs to it."""
-        with self._lock:
+        """Run a block as one transaction: all of it is kept, or nothing. A block inside a block belongs to it.
+
+        Raises:
+            StorageError: The disk is full, another process holds the file, or it is broken; nothing was written.
+        """
+        with self._lock, storage_errors(self.path):
             if self._database.in_transaction:
                 yield self._database
-                return
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+            else:
+                with transaction(self._database, self.path):
+                    yield self._database
 
     def read(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        """Return the rows of a query."""
-        with self._lock:
+        """Return the rows of a query.
+
+        Raises:
+            StorageError: Another process holds the file, or it is broken.
+        """
+        with self._lock, storage_errors(self.path):
             return self._database.execute(query, values).fetchall()
 
     def _migrate(self, statements: str) -> None:
         """Run statements that change nothing where they ran before."""
-        self._database.executescript(statements)
+        with storage_errors(self.path):
+            self._database.executescript(statements)

@@ -19,14 +19,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from pyiot_evm.chain.calls import Log, to_hex
 from pyiot_evm.exceptions import ConsistencyError, TransportError
-from pyiot_evm.sqlite_file import open_sqlite
+from pyiot_evm.sqlite_file import open_sqlite, storage_errors, transaction
 from pyiot_evm.types import Address, Bytes32, TransactionHash
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class LogFollower:
             TransportError: The node does not answer.
         """
         changes: list[LogChange] = []
-        with self._lock, closing(self._open()) as connection:
+        with self._lock, self._opened() as connection:
             while True:
                 part, done = self._poll_segment(connection, apply)
                 changes.extend(part)
@@ -128,13 +128,13 @@ class LogFollower:
 
     def position(self) -> int | None:
         """Return the last block that was read, ``None`` before the first poll."""
-        with self._lock, closing(self._open()) as connection:
+        with self._lock, self._opened() as connection:
             row = connection.execute("SELECT max(number) FROM followed_blocks WHERE name = ?", (self.name,)).fetchone()
             return None if row[0] is None else int(row[0])
 
     def rescan(self) -> None:
         """Forget everything: the next poll tells all entries from the start again."""
-        with self._lock, closing(self._open(check=False)) as connection, connection:
+        with self._lock, self._opened(check=False) as connection, connection:
             for table in ("followers", "followed_blocks", "followed_logs"):
                 connection.execute(f"DELETE FROM {table} WHERE name = ?", (self.name,))  # noqa: S608 - our own names
 
@@ -143,13 +143,8 @@ class LogFollower:
     def _poll_segment(self, connection: sqlite3.Connection, apply: Apply | None) -> tuple[list[LogChange], bool]:
         """Read one range; the write lock is held meanwhile, so that of two processes one reads after the other."""
         for _ in range(_TRIES):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(connection, self._path):
                 result = self._read_segment(connection, apply)
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("ROLLBACK" if result is None else "COMMIT")
             if result is not None:
                 return result
         raise TransportError("the chain was reorganised again and again while its logs were read")
@@ -221,21 +216,25 @@ class LogFollower:
             "DELETE FROM followed_logs WHERE name = ? AND block_number < ?", (self.name, last - self._keep)
         )
 
-    def _open(self, *, check: bool = True) -> sqlite3.Connection:
-        path = self._store or self.chain.path / "logs.sqlite"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = open_sqlite(path)
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        wanted = self._filter()
-        connection.execute("INSERT OR IGNORE INTO followers VALUES (?, ?)", (self.name, wanted))
-        row = connection.execute("SELECT filter FROM followers WHERE name = ?", (self.name,)).fetchone()
-        if check and row[0] != wanted:
-            connection.close()
-            raise ConsistencyError(
-                f"the follower {self.name!r} followed something else before", hint="call rescan(), or use another name"
-            )
-        return connection
+    @property
+    def _path(self) -> Path:
+        return self._store or self.chain.path / "logs.sqlite"
+
+    @contextmanager
+    def _opened(self, *, check: bool = True) -> Iterator[sqlite3.Connection]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(self._path), closing(open_sqlite(self._path)) as connection:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            wanted = self._filter()
+            connection.execute("INSERT OR IGNORE INTO followers VALUES (?, ?)", (self.name, wanted))
+            row = connection.execute("SELECT filter FROM followers WHERE name = ?", (self.name,)).fetchone()
+            if check and row[0] != wanted:
+                raise ConsistencyError(
+                    f"the follower {self.name!r} followed something else before",
+                    hint="call rescan(), or use another name",
+                )
+            yield connection
 
     def _filter(self) -> str:
         def plain(topic: Any) -> Any:

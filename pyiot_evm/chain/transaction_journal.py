@@ -19,7 +19,6 @@ Example:
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 import time
 from contextlib import contextmanager
@@ -27,11 +26,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.chain.fees import FeeOffer
 from pyiot_evm.chain.transaction_records import Attempt, Entry, Intent, Outcome, State
-from pyiot_evm.exceptions import ConsistencyError
-from pyiot_evm.sqlite_file import open_sqlite
+from pyiot_evm.exceptions import ConsistencyError, StorageError
+from pyiot_evm.sqlite_file import open_sqlite, storage_errors, transaction
 from pyiot_evm.types import Address, Bytes32, TransactionHash
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
@@ -301,7 +301,7 @@ class TransactionJournal:
         return [_entry(row) for row in rows]
 
     def _read(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        with self._lock:
+        with self._lock, storage_errors(self.path):
             return self._open().execute(statement, tuple(parameters)).fetchall()
 
     @contextmanager
@@ -310,25 +310,22 @@ class TransactionJournal:
 
         Only signed attempts need that: a lost reservation was never signed, and how a row ended is on the chain.
         """
-        with self._lock:
+        with self._lock, storage_errors(self.path):
             connection = self._open()
             connection.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(connection, self.path):
                 yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or self._pid != os.getpid():  # a forked child opens the file anew
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
                 self._connection = _open_database(self.path)
-            except sqlite3.DatabaseError as error:
+            except StorageError as error:
+                if error.retryable:
+                    raise
                 raise ConsistencyError(
-                    f"the transaction journal {self.path} cannot be read: {error}",
+                    f"the transaction journal cannot be read: {error}",
                     hint="move the file away; what it had in flight is then looked up on the chain",
                 ) from error
             self._pid = os.getpid()
@@ -337,13 +334,18 @@ class TransactionJournal:
 
 def _open_database(path: Path) -> sqlite3.Connection:
     connection = open_sqlite(path)
-    connection.execute("PRAGMA foreign_keys = ON")
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        connection.execute("COMMIT")
+    try:
+        with storage_errors(path):
+            connection.execute("PRAGMA foreign_keys = ON")
+            is_new = connection.execute("PRAGMA user_version").fetchone()[0] == 0
+        if is_new:
+            with transaction(connection, path):
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -7,7 +7,6 @@ exception into "402, pay again".
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FacilitatorSigner", "Faults"]
 
 _REMEMBERED: Final = 10_000
-_OURS: Final = (PyIotEvmError, sqlite3.Error, OSError)
+_OURS: Final = (PyIotEvmError, OSError)
 
 
 class Faults:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
@@ -227,7 +226,7 @@ def add_streams(app: FastAPI, desk: StreamDesk) -> None:
             await _Connection(desk, websocket, device, place).run()
         except WebSocketDisconnect:
             return
-        except (PyIotEvmError, sqlite3.Error, OSError) as error:
+        except (PyIotEvmError, OSError) as error:
             await _refuse(websocket, error)
         finally:
             desk.end(place)

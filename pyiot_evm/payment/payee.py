@@ -7,7 +7,6 @@ channel are claimed at once when its payer announces a withdrawal.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -339,5 +338,5 @@ class Watchtower:
         try:
             for claim in payee.tend():
                 _log.info("claimed %d from %d channels", claim.amount, claim.channels)
-        except (PyIotEvmError, sqlite3.Error, OSError) as error:
+        except (PyIotEvmError, OSError) as error:
             _log.warning("the watchtower will try again: %s", error)

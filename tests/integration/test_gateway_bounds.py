@@ -526,7 +526,7 @@ def test_payment__when_the_transactions_cannot_be_written_down__is_500_and_never
         raise fault
 
     with monkeypatch.context() as patch:
-        patch.setattr(TransactionJournal, "_write", full)
+        patch.setattr(TransactionJournal, "_insert", full)
         reply = requests.get(url, headers=headers, timeout=30)
         assert (reply.status_code, "leaf" in reply.text) == (500, False)
     assert requests.get(url, headers=headers, timeout=30).status_code == 200

@@ -7,6 +7,7 @@ import pytest
 from pyiot_evm import Devnet, Machine
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.contracts.payment_channels import Claimed, ClaimSkipped
+from pyiot_evm.exceptions import StorageError
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee import Payee
 from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy
@@ -123,8 +124,6 @@ def test_watchtower__when_a_payer_leaves_while_it_runs__claims_within_seconds(de
 
 def test_watchtower__when_the_books_are_locked_for_a_while__lives_on(devnet, payer, payee, monkeypatch):
     """An error of SQLite ended its thread, and nobody answered withdrawals from then on."""
-    import sqlite3
-
     sent = payer.pay(payee.address, "0.001")
     payee.payments.accept(sent.voucher, 1_000)
     tend, failures = Payee.tend, []
@@ -132,7 +131,7 @@ def test_watchtower__when_the_books_are_locked_for_a_while__lives_on(devnet, pay
     def locked(side):
         if len(failures) < 2:
             failures.append(1)
-            raise sqlite3.OperationalError("database is locked")
+            raise StorageError("database is locked", retryable=True)
         return tend(side)
 
     monkeypatch.setattr(Payee, "tend", locked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import sqlite3
 import threading
 import time
 
@@ -12,7 +11,7 @@ import pytest
 from pyiot_evm.chain.fees import FeeOffer
 from pyiot_evm.chain.transaction_journal import TransactionJournal
 from pyiot_evm.chain.transaction_records import Attempt, Intent, Outcome, check_same_intent
-from pyiot_evm.exceptions import ConsistencyError, InputError
+from pyiot_evm.exceptions import ConsistencyError, InputError, StorageError
 from pyiot_evm.types import Address, Bytes32, TransactionHash
 
 OWNER = Address("0x" + "11" * 20)
@@ -205,7 +204,7 @@ def test_journal__when_the_file_is_no_database__raises(tmp_path):
 
 def test_journal__when_a_write_fails__leaves_no_half(journal):
     reserve(journal)
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(StorageError, match="type 'object' is not supported"):
         journal.reserve(OWNER, [intent(), Intent(OTHER, object(), 0, 1, "x", None)], OFFER, first=0)  # type: ignore[arg-type]
     assert len(journal.live(OWNER)) == 1
 
