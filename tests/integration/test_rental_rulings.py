@@ -145,6 +145,26 @@ def test_rule_by_readings__when_the_renter_returns_late__gives_the_owner_the_awa
     assert house.credits() == (house.FEE + AWARD, house.PRICE - house.FEE - AWARD)
 
 
+def test_rule_by_readings__when_the_check_out_is_missing__counts_until_the_agreed_time(house):
+    """The lock died with the renter in the bay: what another device saw counts, and nothing after the agreed time."""
+    bay, ask = Bay(house), house.ask()
+    agreed = bay.agreement(count=2, span=300, from_=ask.end + 600, until=ask.end + 1800)
+    rental = house.active(start=ask.start, end=ask.end, agreement=agreed, arbiter=ZERO_ADDRESS)
+    house.renter.rentals.show_statement(house.say(CheckIn(rental.terms_id, ask.start + 60)))
+    house.pass_deadline(rental)
+    house.owner.rentals.close(rental.id)
+    house.owner.rentals.claim(rental.id, CLAIM)
+    house.renter.rentals.reject(rental.id)
+    bay.measure(ask.end, 1, 1, 0, step=300)
+    bay.measure(ask.end + 1800, 1, 1, 1, step=300)  # the second of these is too late
+    with pytest.raises(InputError, match="no readings show"):
+        house.owner.rentals.rule_by_readings(rental.id, bay.readings)
+    bay.readings = []
+    bay.measure(ask.end + 1200, 1, 1, 1, step=300)
+    assert house.owner.rentals.rule_by_readings(rental.id, bay.readings).state is State.CLOSED
+    assert house.owner.rentals.credit() == house.FEE + AWARD
+
+
 @pytest.mark.parametrize("left", [0, 599, 899], ids=["in time", "within the minutes", "before the second reading"])
 def test_rule_by_readings__when_others_stand_in_the_bay_after_the_check_out__shows_nothing(house, left):
     bay = Bay(house)
