@@ -40,6 +40,7 @@ _ASCII_BARS = "_.-=+*#@"
 _GAP = "  "
 _ELLIPSIS = "…"
 _SHORT = 10
+_MOST_UNNAMED = 4  # columns that explain themselves
 _TICK = 0.5
 _SOON = 0.3
 _BAR = 24
@@ -320,7 +321,7 @@ def _cell(value: Any, *, grouped: bool = False) -> str:
 
 def _parts(value: Any, room: int) -> list[str]:
     if isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-        if any(isinstance(item, dict) for item in value[0].values()):
+        if len(value[0]) > _MOST_UNNAMED or any(isinstance(item, dict) for item in value[0].values()):
             return [line for row in value for line in fields(row, whole=True)]
         rows = [[_cell(item, grouped=True) for item in row.values()] for row in value]
         return table(rows, [""] * len(rows[0]), width=room)[1:]

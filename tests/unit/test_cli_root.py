@@ -200,6 +200,13 @@ def test_table__when_a_cell_comes_from_a_stranger__is_made_harmless():
     assert table([["\x1b[2Jx"]], ["A"], width=0)[1] == "?[2Jx"
 
 
+def test_fields__when_rows_have_more_columns_than_explain_themselves__name_each():
+    wide = {"payer": "a", "payer_authorizer": "b", "receiver": "c", "token": "d", "salt": "e"}
+    lines = fields({"configs": [wide, wide], "pairs": [{"time": 1, "value": 2}]})
+    assert lines[:2] == ["configs  payer             a", "         payer authorizer  b"]
+    assert (len(lines), lines[-1]) == (11, "pairs    1  2")
+
+
 def test_fields__when_a_value_is_nested__aligns_it_and_leaves_empty_ones_out():
     lines = fields(
         {
