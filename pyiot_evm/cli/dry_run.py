@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pyiot_evm.chain import Account, Chain
+from pyiot_evm.chain.abi import selector
 from pyiot_evm.chain.calls import Receipt
 from pyiot_evm.chain.fees import FeePolicy
 from pyiot_evm.chain.rpc import RpcClient
 from pyiot_evm.cli.output import amount, fields
 from pyiot_evm.cli.root import styled
+from pyiot_evm.contracts.shared import Rental
 from pyiot_evm.exceptions import ContractError
 from pyiot_evm.types import Bytes32, TransactionHash, from_units
 
@@ -34,6 +36,8 @@ __all__ = ["DryRunEnd", "Rehearsal", "RehearsalAccount", "RehearsalChain", "scra
 _PREPARES = ("approve", "register", "deposit", "mint")
 _SECRETS = {"handOver": "released_key", "reveal": "released_key", "claimLocked": "preimage"}
 """Calls that give a secret away, and which argument it is: no node is asked about them, and nothing shows it."""
+_CARRIED_SECRETS = (f"handOver({Rental.ABI},uint256)",)
+"""Calls that give a secret away and that somebody else may carry."""
 _FINAL = "PaymentChannels"
 """Its deposit is what was asked for, and prepares nothing."""
 _HIDDEN = "not shown: a secret"
@@ -134,7 +138,11 @@ class RehearsalAccount(Account):
 
 
 def _secret_of(call: Call[Any]) -> str | None:
-    return _SECRETS.get(call.function.partition("(")[0])
+    name = call.function.partition("(")[0]
+    if name != "relay":
+        return _SECRETS.get(name)
+    inner = call.arguments["request"].call[:4]
+    return "request" if any(inner == selector(signature) for signature in _CARRIED_SECRETS) else None
 
 
 class _Done:

@@ -28,7 +28,7 @@ from pyiot_evm.cli.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CHAIN", "KEYS", "NEW_KEYS", "QUIET", "SENDS", "TOKEN", "As", "Name", "command"]
+__all__ = ["CHAIN", "KEYS", "NEW_KEYS", "QUIET", "SENDS", "SIGNS", "TOKEN", "As", "Name", "command"]
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of this home: letters, digits and _.-")]
 As = Annotated[str, typer.Option("--as", metavar="NAME", help="Whose keys to use: a name of `pyiot key list`.")]
@@ -108,6 +108,34 @@ SENDS = (
     ),
 )
 """For commands that send transactions."""
+
+SIGNS = (
+    _option(
+        "sign_only",
+        Annotated[
+            Path | None,
+            typer.Option(
+                metavar="FILE",
+                help="Sign it into this new file, for somebody else to carry; send nothing.",
+                rich_help_panel="Common",
+            ),
+        ],
+        default=None,
+    ),
+    _option(
+        "good_for",
+        Annotated[
+            str,
+            typer.Option(
+                metavar="TIME",
+                help="How long what is signed is good; an opening is for an hour.",
+                rich_help_panel="Common",
+            ),
+        ],
+        default="1d",
+    ),
+)
+"""For commands whose act can be signed by one account and carried by another."""
 
 KEYS = (
     _option(

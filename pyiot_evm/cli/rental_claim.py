@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from pyiot_evm.cli import documents as shared
 from pyiot_evm.cli import rental_documents as documents
 from pyiot_evm.cli import rental_options as given
-from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
+from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, SIGNS, TOKEN, As, command
 from pyiot_evm.cli.rental_deal import show_rental
 from pyiot_evm.cli.rental_options import nouns
+from pyiot_evm.cli.rental_signing import acting, show_signed, signing
 from pyiot_evm.cli.session import Session
 from pyiot_evm.types import to_units
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-@command(nouns, "claim", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "claim", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def claim(
     session: Session, *, rental: given.Rental, amount: given.Claimed, name: As, evidence: given.Evidence = None
 ) -> None:
@@ -32,10 +33,11 @@ def claim(
     rentals = given.rentals_of(session, name)
     wanted = given.rental_id(rentals, rental)
     units = given.units_of(session, rentals, wanted, amount)
-    show_rental(session, rentals, rentals.claim(wanted, units, evidence=given.evidence_of(evidence)), name)
+    acts, shown = acting(session, rentals), given.evidence_of(evidence)
+    show_rental(session, rentals, acts.claim(wanted, units, evidence=shown), name)
 
 
-@command(nouns, "waive", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "waive", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def waive(session: Session, *, rental: given.Rental, name: As) -> None:
     """Give the renter, as owner, all that you could still get of the deposit.
 
@@ -45,10 +47,10 @@ def waive(session: Session, *, rental: given.Rental, name: As) -> None:
         pyiot rental waive 0x77aa01bc --as charger
     """
     rentals = given.rentals_of(session, name)
-    show_rental(session, rentals, rentals.waive(given.rental_id(rentals, rental)), name)
+    show_rental(session, rentals, acting(session, rentals).waive(given.rental_id(rentals, rental)), name)
 
 
-@command(nouns, "accept", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "accept", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def accept(session: Session, *, rental: given.Rental, name: As) -> None:
     """Give the owner what it claims, as renter.
 
@@ -56,10 +58,10 @@ def accept(session: Session, *, rental: given.Rental, name: As) -> None:
         pyiot rental accept 0x77aa01bc --as guest
     """
     rentals = given.rentals_of(session, name)
-    show_rental(session, rentals, rentals.accept(given.rental_id(rentals, rental)), name)
+    show_rental(session, rentals, acting(session, rentals).accept(given.rental_id(rentals, rental)), name)
 
 
-@command(nouns, "reject", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "reject", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def reject(session: Session, *, rental: given.Rental, name: As) -> None:
     """Take the owner's claim to the arbiter, as renter; if nobody rules in time, it is yours.
 
@@ -67,10 +69,10 @@ def reject(session: Session, *, rental: given.Rental, name: As) -> None:
         pyiot rental reject 0x77aa01bc --as guest
     """
     rentals = given.rentals_of(session, name)
-    show_rental(session, rentals, rentals.reject(given.rental_id(rentals, rental)), name)
+    show_rental(session, rentals, acting(session, rentals).reject(given.rental_id(rentals, rental)), name)
 
 
-@command(nouns, "rule", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "rule", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def rule(
     session: Session,
     *,
@@ -79,24 +81,27 @@ def rule(
     amount: given.Award = None,
     readings: given.Readings = None,
     offer: given.Offers = None,
+    account: given.Account = None,
 ) -> None:
     """Split what is claimed, as arbiter: AMOUNT to the owner, the rest to the renter.
 
     Where the offer has an agreement on readings, the suite's arbiter rules: give the device's journal with --readings,
-    as owner or renter, and those that show what was agreed are submitted.
+    as owner or renter, and those that show what was agreed are submitted. Where an account of several keys rules, its
+    members sign: one with --account and --sign-only, the others with `pyiot rental cosign`, and anybody carries it.
 
     Example:
         pyiot rental rule 0x77aa01bc 50 --as judge --offer flat.json
+        pyiot rental rule 0x77aa01bc 50 --as anna --account 0x5aAe… --sign-only r.json
         pyiot rental rule 0x77aa01bc --readings fridge.journal --as host
     """
-    rentals = given.rentals_of(session, name, offers=offer or ())
+    rentals = given.rentals_of(session, name, offers=offer or (), account=account)
     wanted = given.rental_id(rentals, rental)
     if readings is not None:
         with given.readings_of(readings) as journal:
             show_rental(session, rentals, rentals.rule_by_readings(wanted, journal), name)
         return
     award = given.units_of(session, rentals, wanted, given.needed(amount, "an amount, or --readings"))
-    show_rental(session, rentals, rentals.rule(wanted, award), name)
+    show_rental(session, rentals, acting(session, rentals).rule(wanted, award), name)
 
 
 @command(nouns, "bring", CHAIN, TOKEN, SENDS, KEYS, QUIET)
@@ -146,7 +151,7 @@ def close(session: Session, *, rental: given.Rental, name: As) -> None:
     show_rental(session, rentals, rentals.close(given.rental_id(rentals, rental)), name)
 
 
-@command(nouns, "withdraw", CHAIN, TOKEN, SENDS, KEYS)
+@command(nouns, "withdraw", CHAIN, TOKEN, SENDS, SIGNS, KEYS)
 def withdraw(session: Session, *, name: As, amount: given.Sum = None, to: given.To = None) -> None:
     """Take NAME's money out of the escrow: what was earned, and what came back.
 
@@ -154,8 +159,12 @@ def withdraw(session: Session, *, name: As, amount: given.Sum = None, to: given.
         pyiot rental withdraw --as driver
     """
     rentals, info = given.rentals_of(session, name), session.chain.token_info()
+    units, target = None if amount is None else info.to_units(amount), given.account_of(session, to)
+    if session.sign_only is not None:
+        show_signed(session, signing(session, rentals, session.sign_only).withdraw(units, to=target))
+        return
     before = rentals.credit()
-    taken = rentals.withdraw(None if amount is None else info.to_units(amount), to=given.account_of(session, to))
+    taken = rentals.withdraw(units, to=target)
     left = rentals.credit() if taken else before
     shown = {"withdrawn": shared.money(session.chain, info.address, before - left)}
     shown["left"] = shared.money(session.chain, info.address, left)
@@ -172,6 +181,7 @@ def serve(
     accept_up_to: given.AcceptUpTo = None,
     withdraw: given.TakeOut = False,
     offer: given.Offers = None,
+    account: given.Account = None,
 ) -> None:
     """Watch NAME's rentals and act before every deadline, until stopped.
 
@@ -184,7 +194,7 @@ def serve(
         pyiot rental serve --as charger --waive --withdraw
         pyiot rental serve --as driver --accept-up-to 5
     """
-    rentals = given.rentals_of(session, name, offers=offer or ())
+    rentals = given.rentals_of(session, name, offers=offer or (), account=account)
     given.set_policies(session, rentals, waive=waive, accept_up_to=accept_up_to, withdraw=withdraw)
     session.output.say(f"watching the rentals of {name} on network {session.chain.network}")
     done: list[dict[str, object]] = []

@@ -8,13 +8,15 @@ from pyiot_evm.cli import rental_documents as documents
 from pyiot_evm.cli import rental_options as given
 from pyiot_evm.cli.data_options import duration
 from pyiot_evm.cli.files import writable
-from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
+from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, SIGNS, TOKEN, As, command
 from pyiot_evm.cli.rental_agreement import agreement_of
 from pyiot_evm.cli.rental_options import nouns
+from pyiot_evm.cli.rental_signing import acting, show_signed, signing
 from pyiot_evm.cli.session import Session
 
 if TYPE_CHECKING:
     from pyiot_evm.escrow.facade import Rentals
+    from pyiot_evm.escrow.signed import SignedAct, SignedOpening
     from pyiot_evm.escrow.views import RentalView
 
 __all__ = ["show_rental"]
@@ -89,7 +91,7 @@ def offer(
     session.output.say(f"next: give {out} to the renter and to the lock, then pyiot rental serve --as {name}")
 
 
-@command(nouns, "open", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "open", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def open_(
     session: Session,
     *,
@@ -117,10 +119,10 @@ def open_(
     windows = {"max_grace": max_grace, "min_reply_window": min_reply_window, "max_claim_window": max_claim_window}
     allowed = {"allow_own_arbiter": allow_own_arbiter, "allow_unregistered": allow_unregistered}
     rentals.renting = given.renting(session, max_price, windows, **allowed)
-    show_rental(session, rentals, rentals.open(RentalOffer.read(file)), name)
+    show_rental(session, rentals, acting(session, rentals).open(RentalOffer.read(file)), name)
 
 
-@command(nouns, "handover", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "handover", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def handover(session: Session, *, rental: given.Rental, name: As) -> None:
     """Release the access key to the renter, and to nobody else.
 
@@ -131,10 +133,11 @@ def handover(session: Session, *, rental: given.Rental, name: As) -> None:
         pyiot rental handover 0x77aa01bc --as charger
     """
     rentals = given.rentals_of(session, name)
-    show_rental(session, rentals, rentals.hand_over(given.rental_id(rentals, rental)), name)
+    acts = acting(session, rentals)
+    show_rental(session, rentals, acts.hand_over(given.rental_id(rentals, rental)), name)
 
 
-@command(nouns, "refund", CHAIN, TOKEN, SENDS, KEYS, QUIET)
+@command(nouns, "refund", CHAIN, TOKEN, SENDS, SIGNS, KEYS, QUIET)
 def refund(session: Session, *, rental: given.Rental, name: As) -> None:
     """Give everything back to the renter.
 
@@ -144,10 +147,10 @@ def refund(session: Session, *, rental: given.Rental, name: As) -> None:
         pyiot rental refund 0x77aa01bc --as driver
     """
     rentals = given.rentals_of(session, name)
-    show_rental(session, rentals, rentals.refund(given.rental_id(rentals, rental)), name)
+    show_rental(session, rentals, acting(session, rentals).refund(given.rental_id(rentals, rental)), name)
 
 
-@command(nouns, "cancel", CHAIN, TOKEN, SENDS, KEYS)
+@command(nouns, "cancel", CHAIN, TOKEN, SENDS, SIGNS, KEYS)
 def cancel(session: Session, *, file: given.OfferFile, name: As) -> None:
     """Take an offer back: nobody can open it any more. A rental that was opened goes on.
 
@@ -156,7 +159,11 @@ def cancel(session: Session, *, file: given.OfferFile, name: As) -> None:
     """
     from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
 
-    found = given.rentals_of(session, name).cancel(RentalOffer.read(file).id)
+    rentals, terms_id = given.rentals_of(session, name), RentalOffer.read(file).id
+    if session.sign_only is not None:
+        show_signed(session, signing(session, rentals, session.sign_only).cancel(terms_id))
+        return
+    found = rentals.cancel(terms_id)
     session.output.show(documents.offer(session.chain, found.offer) | {"state": found.state.value})
 
 
@@ -220,8 +227,15 @@ def show(session: Session, *, rental: given.RentalOrFile, name: As) -> None:
     tell_next(session, rentals, found, name)
 
 
-def show_rental(session: Session, rentals: "Rentals", found: "RentalView", name: str) -> None:
-    """Print a rental, and what comes next."""
+def show_rental(
+    session: Session, rentals: "Rentals", found: "RentalView | SignedAct | SignedOpening", name: str
+) -> None:
+    """Print a rental, and what comes next; or write what was signed to its file."""
+    from pyiot_evm.escrow.views import RentalView  # noqa: PLC0415 - not for `--help`
+
+    if not isinstance(found, RentalView):
+        show_signed(session, found)
+        return
     session.output.show(documents.rental(session.chain, rentals, found, ending=found.state.is_over))
     tell_next(session, rentals, found, name)
 

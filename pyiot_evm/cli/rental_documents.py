@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.records import OfferRecord
     from pyiot_evm.escrow.serving import RentalAction
+    from pyiot_evm.escrow.signed import SignedAct, SignedOpening
     from pyiot_evm.escrow.views import RentalView
     from pyiot_evm.types import Address
 
-__all__ = ["COLUMNS", "OFFER_COLUMNS", "action", "action_line", "next_step", "offer", "offer_row", "rental", "row"]
+__all__ = [
+    "COLUMNS",
+    "OFFER_COLUMNS",
+    "action",
+    "action_line",
+    "next_step",
+    "offer",
+    "offer_row",
+    "rental",
+    "row",
+    "signed",
+]
 
 COLUMNS = {"id": "RENTAL", "role": "ROLE", "state": "STATE", "until": "UNTIL", "held": "HELD", "title": "TITLE"}
 OFFER_COLUMNS = {"id": "TERMS", "state": "STATE", "start": "START", "end": "END", "price": "PRICE", "title": "TITLE"}
@@ -126,6 +138,16 @@ def rental(chain: Chain, rentals: Rentals, found: RentalView, *, ending: bool = 
             "to_renter": money(chain, token, how.to_renter),
         }
     return shown | {"transactions": transactions(found.transactions)}
+
+
+def signed(chain: Chain | None, found: SignedAct | SignedOpening) -> dict[str, Any]:
+    """Return what is shown of something signed for somebody else to carry; without a chain amounts are base units."""
+    shown = found.describe()
+    token = shown.pop("token", None)
+    for name in {"amount", "award", "price"} & set(shown):
+        units = shown[name]
+        shown[name] = f"{units} base units" if chain is None or token is None else money(chain, token, units)
+    return shown | {"until": clock(shown["until"])}
 
 
 def row(chain: Chain, rentals: Rentals, found: RentalView) -> dict[str, Any]:

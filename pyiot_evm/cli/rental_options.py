@@ -109,6 +109,10 @@ Offers = Annotated[
 OfferOf = Annotated[
     Optional[Path], typer.Option("--offer", metavar="FILE", help="The offer file, where the rental is not NAME's own.")
 ]
+Account = Annotated[
+    Optional[str],
+    typer.Option("--account", metavar="ADDRESS", help="The arbiter, where it is an account that NAME is a member of."),
+]
 Once = Annotated[bool, typer.Option("--once", help="Do what can be done now, and end.")]
 Waive = Annotated[bool, typer.Option("--waive", help="Give deposits back as soon as the device has checked out.")]
 MaxCost = Annotated[str, typer.Option(metavar="ETHER", help="Refuse a court that asks more, in ether.")]
@@ -121,13 +125,20 @@ To = Annotated[Optional[str], typer.Option(metavar="ADDRESS", help="Who gets it;
 Sum = Annotated[Optional[str], typer.Option("--amount", metavar="AMOUNT", help="How much; everything when left out.")]
 
 
-def rentals_of(session: "Session", name: str, *, offers: "Iterable[Path]" = (), offer: Path | None = None) -> "Rentals":
-    """Open a name's rentals; as an arbiter it takes note of offer files, and of one as anybody."""
+def rentals_of(
+    session: "Session",
+    name: str,
+    *,
+    offers: "Iterable[Path]" = (),
+    account: str | None = None,
+    offer: Path | None = None,
+) -> "Rentals":
+    """Open a name's rentals, and take note of offers: as arbiter or as a member of one; of one offer as anybody."""
     from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
 
     rentals = session.machine(name).rentals
     for path in offers:
-        rentals.judge(RentalOffer.read(path))
+        rentals.judge(RentalOffer.read(path), account=account_of(session, account))
     if offer is not None:
         rentals.find(RentalOffer.read(offer))
     return rentals

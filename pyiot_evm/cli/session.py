@@ -45,6 +45,8 @@ class Session:
         dry_run: Whether calls are shown instead of sent.
         quiet: Whether stdout gets ids alone.
         passphrase_file: Where the keystore's passphrase stands.
+        sign_only: Where what is signed for somebody else to carry is written; None where it is sent.
+        good_for: How long what is signed is good.
         new_passphrase: Whether this command sets a passphrase, so that it is asked for twice.
     """
 
@@ -58,11 +60,15 @@ class Session:
         dry_run: bool = False,
         quiet: bool = False,
         passphrase_file: Path | None = None,
+        sign_only: Path | None = None,
+        good_for: str = "1d",
         new_passphrase: bool = False,
     ) -> None:
         self.output = Output(json=json, quiet=quiet, muted=dry_run)
         self.rpc = rpc
         self.dry_run = dry_run
+        self.sign_only = sign_only
+        self.good_for = good_for
         self._confirmations = confirmations
         self._token = token
         self._passphrase_file = passphrase_file

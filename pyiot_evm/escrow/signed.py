@@ -23,27 +23,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from pyiot_evm.chain.abi import decode, encode, selector
 from pyiot_evm.contracts.shared import Rental, SignedCall
 from pyiot_evm.device.files import write_new
 from pyiot_evm.device.rental_messages import RentalMessages
 from pyiot_evm.device.signers import verify_signature
+from pyiot_evm.escrow.acts import decode_act
 from pyiot_evm.escrow.offers import RentalOffer, terms_id_of
 from pyiot_evm.escrow.records import rental_id
-from pyiot_evm.exceptions import ConsistencyError, InputError, VerificationError
+from pyiot_evm.exceptions import InputError, VerificationError
 from pyiot_evm.market.documents import hex_text, read_hex, read_number
 from pyiot_evm.market.metadata import strict_json
 from pyiot_evm.relay import contract_domain, sign_call, signed_call_digest
-from pyiot_evm.types import Address, Bytes32
+from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyiot_evm.chain.calls import Call
     from pyiot_evm.device import Signer
+    from pyiot_evm.escrow.acts import DecodedAct
     from pyiot_evm.types import RentalId, TermsId
 
-__all__ = ["DecodedAct", "SignedAct", "SignedOpening", "read_signed"]
+__all__ = ["SignedAct", "SignedOpening", "read_signed"]
 
 _ACT: Final = "pyiot signed rental act"
 _OPENING: Final = "pyiot signed rental opening"
@@ -54,35 +55,6 @@ _OPENING_KEYS: Final = {
 _MAX_BYTES: Final = 128 * 1024
 _MAX_SIGNATURES: Final = 64
 _MAX_SIGNATURE: Final = 4096
-
-_RENTAL: Final = ("rental", Rental.ABI)
-_ACTS: Final = {
-    "handOver": (_RENTAL, ("released_key", "uint256")),
-    "refund": (_RENTAL,),
-    "claim": (_RENTAL, ("amount", "uint96"), ("evidence", "bytes32")),
-    "waive": (_RENTAL,),
-    "accept": (_RENTAL,),
-    "reject": (_RENTAL,),
-    "rule": (_RENTAL, ("award", "uint96")),
-    "withdraw": (("token", "address"), ("amount", "uint256"), ("to", "address")),
-    "cancelNonce": (("nonce", "uint256"),),
-}
-"""The escrow's calls whose caller counts; everything else anybody may send, and needs no signature."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedAct:
-    """What a signed call does.
-
-    Attributes:
-        function: The escrow's function.
-        rental: The rental that it is about, where it is about one.
-        values: The other arguments by name.
-    """
-
-    function: str
-    rental: Rental | None
-    values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +117,20 @@ class SignedAct:
         terms_id = terms_id_of(rental.terms, RentalMessages(chain_id=self.chain_id, contract=self.escrow))
         point = (rental.ephemeral_x, rental.ephemeral_y)
         return terms_id, rental_id(terms_id, renter=rental.renter, mask=rental.mask, ephemeral=point)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it does in values that JSON can carry; amounts in base units of ``token``, no secret."""
+        act, ids = self.act, self.ids
+        shown: dict[str, Any] = {"act": act.function}
+        if act.rental is not None and ids is not None:
+            shown |= {"rental_id": str(ids[1]), "terms_id": str(ids[0]), "token": act.rental.terms.token}
+        shown |= {name: value for name, value in act.values.items() if name != "released_key"}
+        if "to" in shown:
+            shown["to"] = str(shown["to"])
+        if "evidence" in shown:
+            shown["evidence"] = str(shown["evidence"]) if any(shown["evidence"]) else None
+        signers = [hex_text(signer) for signer, _ in self.signatures]
+        return shown | {"sender": str(self.call.sender), "signers": signers, "until": self.call.deadline}
 
     def check(self) -> None:
         """Check that it can be decoded, and that every key which is named as a signer signed it.
@@ -256,6 +242,19 @@ class SignedOpening:
         """The contract's struct."""
         return Rental(self.offer.terms, self.renter, self.mask, *self.ephemeral)
 
+    def describe(self) -> dict[str, Any]:
+        """Return what it does in values that JSON can carry; the price in base units of ``token``."""
+        return {
+            "act": "open",
+            "rental_id": str(self.rental_id),
+            "terms_id": str(self.offer.id),
+            "title": self.offer.document.title,
+            "token": self.offer.terms.token,
+            "price": self.offer.price,
+            "sender": str(self.renter),
+            "until": self.valid_before,
+        }
+
     def encode(self) -> str:
         """Return it as JSON."""
         document = {
@@ -316,35 +315,6 @@ def read_signed(path: str | Path) -> SignedAct | SignedOpening:
         return kind(data)
     except VerificationError as error:
         raise VerificationError(f"{path} is nothing that can be carried: {error}", hint=error.hint) from error
-
-
-def decode_act(data: bytes) -> DecodedAct:
-    """Read what a call of the escrow does.
-
-    Raises:
-        VerificationError: It is no act that anybody signs, or is not written as the ABI says.
-    """
-    for name, arguments in _ACTS.items():
-        kinds = [kind for _, kind in arguments]
-        if data[:4] != selector(f"{name}({','.join(kinds)})"):
-            continue
-        try:
-            values = decode(kinds, data[4:])
-        except ConsistencyError as error:
-            raise VerificationError(f"the signed call of {name} cannot be read") from error
-        if encode(kinds, values) != data[4:]:
-            raise VerificationError(f"the signed call of {name} is not written as the ABI says")
-        named = {argument: _typed(kind, value) for (argument, kind), value in zip(arguments, values, strict=True)}
-        return DecodedAct(name, named.pop("rental", None), named)
-    raise VerificationError(f"0x{data[:4].hex()} is no call of a rental that is signed for somebody else to carry")
-
-
-def _typed(kind: str, value: Any) -> Any:
-    if kind == Rental.ABI:
-        return Rental.from_abi(value)
-    if kind == "address":
-        return Address(value)
-    return Bytes32(value) if kind == "bytes32" else value
 
 
 def _domain(chain_id: int, escrow: Address) -> bytes:

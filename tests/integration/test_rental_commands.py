@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pyiot_evm.chain import Chain
+    from pyiot_evm.types import Address
 
 RUN = CliRunner()
 PASSPHRASE = "a passphrase of the tests"
@@ -448,3 +449,130 @@ def test_serve__when_the_node_goes_away_and_comes_back__goes_on(
     finally:
         stop.set()
         stop_devnet(home)
+
+
+# What one signs and another one carries
+
+
+def _poor_renter(terminal: Terminal) -> Address:
+    """Put a renter with dollars and no ether in the renter's place."""
+    Machine.create(terminal.chain, "poor", ether=0).close()
+    return terminal.home.keyring.entry("poor").address
+
+
+def _carried(terminal: Terminal, name: str, *words: object, **given: Any) -> dict[str, Any]:
+    """Let the poor renter sign something into a file, and the judge carry it."""
+    file = terminal.folder / f"{name}.json"
+    signed = terminal.rental(*words, "--as", "poor", "--sign-only", file)
+    assert f"next: whoever pays the gas: pyiot rental carry {file}" in signed.stderr
+    shown: dict[str, Any] = json.loads(terminal.rental("carry", file, "--as", "judge", "--json", **given).stdout)
+    return shown
+
+
+def test_sign_only__when_the_renter_never_has_ether__it_goes_the_whole_way(terminal: Terminal) -> None:
+    address = _poor_renter(terminal)
+    terminal.make()
+    opened = _carried(terminal, "open", "open", terminal.offer)
+    rental = opened["rental_id"]
+    assert (opened["act"], opened["state"], opened["price"]) == ("open", "carried", "5.50 DUSD")
+    terminal.rental("handover", rental, "--as", "owner")
+    terminal.rental("key", rental, "--as", "poor", "--out", terminal.folder / "access-key.json")
+    terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    terminal.rental("claim", rental, "2", "--as", "owner")
+    assert _carried(terminal, "reject", "reject", rental)["rental_id"] == rental
+    terminal.rental("rule", rental, "0.5", "--as", "judge", "--offer", terminal.offer)
+    taken = _carried(terminal, "withdraw", "withdraw")
+    assert (taken["act"], taken["amount"], taken["sender"]) == ("withdraw", "4.50 DUSD", str(address))
+    assert "ending ruled" in " ".join(terminal.rental("show", rental, "--as", "poor").stdout.split())
+    with Machine.open(terminal.chain, "poor") as poor:
+        assert poor.balance() == 999
+    assert terminal.chain.balance(address) == 0
+
+
+def test_sign_only__when_it_cannot_be__signs_and_writes_nothing(terminal: Terminal) -> None:
+    rental = terminal.open()
+    there, new = terminal.offer, terminal.folder / "new.json"
+    for words, says in (
+        (("refund", rental, "--as", "owner", "--sign-only", there), "exists already"),
+        (("refund", rental, "--as", "owner", "--sign-only", new / "deeper"), "there is no folder"),
+        (("refund", rental, "--as", "owner", "--sign-only", new, "--good-for", "long"), "not a length of time"),
+        (("claim", rental, "1", "--as", "owner", "--sign-only", new), "opened, not checked-out"),
+        (("withdraw", "--as", "owner", "--sign-only", new), "the credit is"),
+        (("carry", there, "--as", "owner"), "nothing that can be carried"),
+        (("carry", new, "--as", "owner"), "cannot read the signed file"),
+    ):
+        code = 1 if says.startswith("nothing") else 2
+        assert says in terminal.rental(*words, code=code).stderr
+    dry = terminal.rental("refund", rental, "--as", "owner", "--sign-only", new, "--dry-run")
+    assert "nothing would be sent" in dry.stdout
+    assert not new.exists()
+    terminal.rental("handover", rental, "--as", "owner")  # nothing was decided
+
+
+def test_carry__when_a_file_was_changed_or_is_late__says_so_and_sends_nothing(terminal: Terminal) -> None:
+    rental, file = terminal.open(), terminal.folder / "signed.json"
+    terminal.rental("refund", rental, "--as", "owner", "--sign-only", file, "--good-for", "10m")
+    signed = file.read_text()
+    before = terminal.chain.block_number()
+    for change, code, says in (({"nonce": "1"}, 1, "the file was changed"), ({"chainId": 1}, 2, "is for chain 1")):
+        file.write_text(json.dumps(json.loads(signed) | change))
+        assert says in terminal.rental("carry", file, "--as", "judge", code=code).stderr
+    file.write_text(signed)
+    dry = terminal.rental("carry", file, "--as", "judge", "--dry-run")
+    assert "DepositEscrow.relay" in dry.stdout
+    assert terminal.chain.block_number() == before
+    terminal.chain.increase_time(601)
+    assert "was good until" in terminal.rental("carry", file, "--as", "judge", code=2).stderr
+
+
+def test_carry__when_it_hands_over__a_dry_run_gives_the_key_to_nobody(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rental, file = terminal.open(), terminal.folder / "handover.json"
+    signed = terminal.rental("handover", rental, "--as", "owner", "--sign-only", file)
+    assert "as good to the renter as the access key" in signed.stderr
+    secret = json.loads(file.read_text())["call"][-64:]
+    assert secret not in signed.stdout
+    asked: list[str] = []
+    exchange = RpcClient._exchange
+    with monkeypatch.context() as patch:
+        patch.setattr(RpcClient, "_exchange", lambda c, body, m: asked.append(str(body)) or exchange(c, body, m))
+        shown = terminal.rental("carry", file, "--as", "judge", "--dry-run", "--json").stdout
+    assert "not shown: a secret" in shown
+    assert all(secret not in text for text in (shown, *asked))
+    assert secret not in terminal.rental("carry", file, "--as", "judge").stdout
+    assert "active" in terminal.rental("show", rental, "--as", "renter").stdout
+
+
+def test_cosign__when_an_account_of_two_rules__each_signs_a_file_and_anybody_carries_it(
+    terminal: Terminal, mock_code: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyring = terminal.home.keyring
+    members = [keyring.new(name).address for name in ("anna", "ben")]
+    with Machine.open(terminal.chain, "owner") as owner:
+        code = mock_code("PanelWallet") + encode(["bytes[]", "uint64"], [[bytes(one) for one in members], 2])
+        panel = deploy_once(owner.rentals.clerk.account, "PanelWallet", code)
+    terminal.make("--arbiter", panel)
+    rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
+    terminal.rental("handover", rental, "--as", "owner")
+    terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    terminal.rental("claim", rental, "2", "--as", "owner")
+    terminal.rental("reject", rental, "--as", "renter")
+
+    one, two = terminal.folder / "one.json", terminal.folder / "two.json"
+    ruling = ("rule", rental, "0.5", "--as", "anna", "--offer", terminal.offer, "--account", panel)
+    assert "does not rule" in terminal.rental(*ruling[:-2], code=2).stderr
+    assert "cosign" in terminal.rental(*ruling, code=2).stderr
+    assert "award 0.50 DUSD" in " ".join(terminal.rental(*ruling, "--sign-only", one).stdout.split())
+    assert "does not take what" in terminal.rental("carry", one, "--as", "renter", code=1).stderr
+    with monkeypatch.context() as patch:
+        patch.setenv("PYIOT_RPC_URL", "http://127.0.0.1:9")  # no chain
+        signed = terminal.rental("cosign", one, "--as", "ben", "--offer", terminal.offer, "--out", two)
+    assert "500000 base units" in signed.stdout
+    assert "5000000 base units" in signed.stdout
+    terminal.rental("carry", one, two, "--as", "renter")
+    assert "ending        ruled" in terminal.rental("show", rental, "--as", "owner").stdout
+    opening = terminal.folder / "opening.json"
+    terminal.make("--again")
+    terminal.rental("open", terminal.offer, "--as", "renter", "--sign-only", opening)
+    assert "by itself" in terminal.rental("carry", one, opening, "--as", "judge", code=2).stderr

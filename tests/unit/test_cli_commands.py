@@ -21,17 +21,17 @@ VERBS = {
     },
     "rental": {
         *("offer", "open", "handover", "refund", "cancel", "restore", "list", "show", "key"),
-        "checkin",
-        "checkout",
+        *("checkin", "checkout", "carry", "cosign"),
         *("claim", "waive", "accept", "reject", "rule", "bring", "enforce", "close", "withdraw", "serve"),
     },
 }
 SENDERS = {
     *("data sell", "data buy", "data settle", "data refund", "data dispute", "data resell", "data serve"),
     *("data withdraw", "data cancel", "device register", "device rotate", "device revoke", "device transfer", "deploy"),
-    *(f"rental {verb}" for verb in VERBS["rental"] - {"list", "show", "key", "restore"}),
+    *(f"rental {verb}" for verb in VERBS["rental"] - {"list", "show", "key", "restore", "cosign"}),
 }
 CHAINLESS = {"devnet up", "devnet status", "devnet down", "devnet reset", "key list", "key backup", "key restore"}
+CHAINLESS |= {"rental cosign"}
 
 
 def commands(group, before=""):

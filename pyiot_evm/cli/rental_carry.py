@@ -1,0 +1,53 @@
+"""``pyiot rental``, what one signs and another one carries: carry, cosign."""
+
+from pyiot_evm.cli import documents as shared
+from pyiot_evm.cli import rental_documents as documents
+from pyiot_evm.cli import rental_signing as given
+from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
+from pyiot_evm.cli.rental_options import nouns
+from pyiot_evm.cli.session import Session
+
+__all__: list[str] = []
+
+
+@command(nouns, "carry", CHAIN, TOKEN, SENDS, KEYS)
+def carry(session: Session, *, files: given.SignedFiles, name: As) -> None:
+    """Send what somebody else signed with --sign-only, and pay the gas for it.
+
+    It does what its signer said and nothing else: it is decoded and checked first, and one that was changed, is late or
+    is for another chain is not sent. Carried again, it does nothing. Give all files of a ruling that several signed.
+
+    Example:
+        pyiot rental carry withdraw.json --as driver
+        pyiot rental carry r-anna.json r-ben.json --as host
+    """
+    rentals, signed = given.rentals_of(session, name), given.carried_of(files)
+    sent = rentals.carry(signed)
+    shown = documents.signed(session.chain, signed)
+    session.output.show(shown | {"state": "carried", "transactions": shared.transactions([sent])})
+
+
+@command(nouns, "cosign", KEYS)
+def cosign(
+    session: Session, *, file: given.SignedFile, name: As, offer: given.RuledOffer, out: given.SignedOut
+) -> None:
+    """Sign a ruling that another member of the arbiter's account signed; needs no chain.
+
+    The offer file says what the ruling is about: one on other terms, or by another account, is not signed. Read what it
+    prints: without a chain, the award and the deposit are in base units, 1000000 to a dollar of six decimals.
+
+    Example:
+        pyiot rental cosign r.json --as ben --offer flat.json --out r-ben.json
+    """
+    from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.escrow.panel import cosign_ruling  # noqa: PLC0415
+    from pyiot_evm.escrow.signed import read_signed  # noqa: PLC0415
+
+    key = session.opened(session.keyring.account(name))
+    terms = RentalOffer.read(offer)
+    signed = cosign_ruling(read_signed(file), terms, key)
+    signed.write(out)
+    shown = {"deposit": f"{terms.terms.deposit} base units", "title": terms.document.title}
+    shown["arbitration"] = terms.document.arbitration
+    session.output.show(documents.signed(None, signed) | shown | {"state": "signed", "signed_file": str(out)})
+    session.output.say(f"next: the others cosign {out}, or: pyiot rental carry {out} --as NAME")
