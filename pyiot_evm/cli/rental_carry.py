@@ -3,6 +3,7 @@
 from pyiot_evm.cli import documents as shared
 from pyiot_evm.cli import rental_documents as documents
 from pyiot_evm.cli import rental_signing as given
+from pyiot_evm.cli.files import writable
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
 from pyiot_evm.cli.rental_options import nouns
 from pyiot_evm.cli.session import Session
@@ -15,7 +16,7 @@ def carry(session: Session, *, files: given.SignedFiles, name: As) -> None:
     """Send what somebody else signed with --sign-only, and pay the gas for it.
 
     It does what its signer said and nothing else: it is decoded and checked first, and one that was changed, is late or
-    is for another chain is not sent. Carried again, it does nothing. Give all files of a ruling that several signed.
+    is for another chain is not sent. It works once. Give all files of a ruling that several signed.
 
     Example:
         pyiot rental carry withdraw.json --as driver
@@ -45,6 +46,7 @@ def cosign(
 
     key = session.opened(session.keyring.account(name))
     terms = RentalOffer.read(offer)
+    writable(out, new=True)
     signed = cosign_ruling(read_signed(file), terms, key)
     signed.write(out)
     shown = {"deposit": f"{terms.terms.deposit} base units", "title": terms.document.title}

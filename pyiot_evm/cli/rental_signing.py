@@ -7,7 +7,7 @@ import typer
 
 from pyiot_evm.cli import rental_documents as documents
 from pyiot_evm.cli.data_options import duration
-from pyiot_evm.cli.documents import check_out
+from pyiot_evm.cli.files import writable
 from pyiot_evm.cli.rental_options import rentals_of
 from pyiot_evm.exceptions import InputError
 
@@ -40,9 +40,7 @@ def signing(session: "Session", rentals: "Rentals", out: Path) -> "Signing":
     Raises:
         InputError: The file is there already, or cannot be: nothing was signed.
     """
-    if out.expanduser().exists():
-        raise InputError(f"{out} exists already", hint="choose another name, or move the file away")
-    check_out(out)
+    writable(out, new=True)
     return rentals.signing(lifetime=duration(session.good_for))
 
 
