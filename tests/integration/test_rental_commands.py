@@ -573,6 +573,7 @@ def test_cosign__when_an_account_of_two_rules__each_signs_a_file_and_anybody_car
     terminal.rental("carry", one, two, "--as", "renter")
     assert "ending        ruled" in terminal.rental("show", rental, "--as", "owner").stdout
     opening = terminal.folder / "opening.json"
+    terminal.offer.unlink()
     terminal.make("--again")
     terminal.rental("open", terminal.offer, "--as", "renter", "--sign-only", opening)
     assert "by itself" in terminal.rental("carry", one, opening, "--as", "judge", code=2).stderr
