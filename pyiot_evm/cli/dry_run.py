@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -45,19 +46,19 @@ _LONG = 2 + 2 * 32
 _CHANGES = ("eth_send", "anvil_", "hardhat_", "evm_")
 
 
+@dataclass(frozen=True, slots=True)
 class Rehearsal:
     """One call that would be sent, and what was found out about it.
 
-    Args:
+    Attributes:
         sender: Who would send it.
         call: The call.
         simulation: What it would do; None where it cannot be known before the calls ahead of it are mined.
     """
 
-    def __init__(self, sender: object, call: Call[Any], simulation: Simulation[Any] | None) -> None:
-        self.sender = sender
-        self.call = call
-        self.simulation = simulation
+    sender: object
+    call: Call[Any]
+    simulation: Simulation[Any] | None
 
     def describe(self) -> dict[str, Any]:
         """Return the call, its gas and its cost in values that JSON can carry."""

@@ -24,6 +24,8 @@ from pyiot_evm.payment.x402_terms import MAX_AMOUNT, deposit_nonce
 from pyiot_evm.types import Bytes32
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pyiot_evm.chain import Account, Chain, Receipt
     from pyiot_evm.contracts.payment_channels import ChannelConfig
     from pyiot_evm.device import Signer
@@ -138,7 +140,7 @@ class Payer:
             try:
                 return self._sent(self.book.reserve(channel.channel_id, amount, name))
             except DepositNeeded:
-                self._top_up(channel, amount)
+                self.fill(channel, amount, wanted=amount * self.policy.deposit_factor)
         raise TransportError("other payments were faster than every deposit", hint="try again, or pay in more")
 
     def open(self, payee: Address, amount: int, *, token: Address) -> PayerChannel:
@@ -189,8 +191,27 @@ class Payer:
         """
         if not 1 <= amount <= MAX_AMOUNT:
             raise InputError(f"a deposit is 1 to 2^128 - 1 base units, not {amount}")
-        with file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock"):
+        with self._lock(channel):
             return self._deposit(channel, amount)
+
+    def fill(self, channel: PayerChannel, amount: int, *, wanted: int) -> None:
+        """Pay into a channel that does not cover a payment yet.
+
+        Args:
+            channel: The channel.
+            amount: The payment, base units: what is promised already comes before it.
+            wanted: What is paid in, where the account holds as much: more than is missing, so that it lasts.
+
+        Raises:
+            InputError: The account does not hold what is missing.
+            ContractError: The channels or the token refused.
+        """
+        with self._lock(channel):
+            present = self.sync(channel.channel_id)
+            missing = present.ceiling + amount - present.balance
+            if missing > 0:
+                held = self._held(channel.config.token)
+                self._deposit(present, max(missing, min(wanted, held)))
 
     def close(self, channel_id: bytes) -> PayerChannel:
         """Leave a channel: announce the withdrawal, or, once the delay has passed, take the money back.
@@ -244,30 +265,35 @@ class Payer:
         self.sync(channel.channel_id)
         return self.book.raise_ceiling(channel.channel_id, voucher.ceiling)
 
-    def voucher(self, channel: PayerChannel, ceiling: int, *, lock: bytes = b"") -> SignedVoucher:
+    def voucher(
+        self, channel_id: bytes, ceiling: int, *, lock: bytes = b"", signer: Signer | None = None
+    ) -> SignedVoucher:
         """Sign a voucher for a ceiling that the book has.
+
+        Args:
+            channel_id: The channel.
+            ceiling: Base units.
+            lock: The lock of a locked voucher.
+            signer: The key that the channel names for vouchers; the account's when left out.
 
         Raises:
             InputError: The book has no such promise.
         """
-        if ceiling > self.book.channel(channel.channel_id).ceiling:
+        channel = self.book.channel(channel_id)
+        if ceiling > channel.ceiling:
             raise InputError(f"nothing up to {ceiling} was promised through channel {channel.channel_id}")
-        return sign_voucher(self.signer, channel.domain, channel.config, ceiling, lock=lock)
+        return sign_voucher(signer or self.signer, channel.domain, channel.config, ceiling, lock=lock)
 
     # Below
 
     def _sent(self, payment: Payment) -> SentPayment:
-        channel = self.book.channel(payment.channel_id)
-        return SentPayment(payment, self.voucher(channel, payment.ceiling))
+        return SentPayment(payment, self.voucher(payment.channel_id, payment.ceiling))
 
-    def _top_up(self, channel: PayerChannel, amount: int) -> None:
-        with file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock"):
-            present = self.sync(channel.channel_id)
-            missing = present.ceiling + amount - present.balance
-            if missing > 0:
-                wanted = max(missing, amount * self.policy.deposit_factor)
-                held = self.chain.call(Erc20(channel.config.token).balance_of(self.account.address))
-                self._deposit(present, max(missing, min(wanted, held)))
+    def _lock(self, channel: PayerChannel) -> AbstractContextManager[None]:
+        return file_lock(self.chain.path / f"pay-{channel.channel_id.hex()}.lock")
+
+    def _held(self, token: Address) -> int:
+        return int(self.chain.call(Erc20(token).balance_of(self.account.address)))
 
     def _deposit(self, channel: PayerChannel, amount: int) -> PayerChannel:
         unfinished = self.book.unfinished_deposit(channel.channel_id)
@@ -278,8 +304,7 @@ class Payer:
         return self.sync(channel.channel_id)
 
     def _check_held(self, token: Address, amount: int) -> None:
-        held = self.chain.call(Erc20(token).balance_of(self.account.address))
-        if held < amount:
+        if (held := self._held(token)) < amount:
             info = self.chain.token_info(token)
             raise InputError(
                 f"{self.account.address} holds {info.from_units(held)} {info.symbol}, the channel needs "

@@ -7,9 +7,9 @@ is checked before it counts. A payee that delivers something else is remembered:
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.contracts.payment_channels import LockOpened
 from pyiot_evm.device import Reading, Schema
 from pyiot_evm.exceptions import BudgetError, InputError, TransportError, VerificationError
@@ -20,14 +20,13 @@ from pyiot_evm.payment.stream_errors import StreamFaultError, StreamRefusedError
 from pyiot_evm.payment.stream_keys import MODES, lock_of, seal_reading, stream_salt
 from pyiot_evm.payment.stream_messages import VERSION, Message
 from pyiot_evm.payment.stream_purchases import BoughtReading, StreamPurchases
-from pyiot_evm.payment.vouchers import authorizer_of, channel_config, sign_voucher
+from pyiot_evm.payment.vouchers import authorizer_of, channel_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pyiot_evm.device import Signer
     from pyiot_evm.payment.payer import Payer
-    from pyiot_evm.payment.records import PayerChannel
     from pyiot_evm.payment.stream_keys import Mode
     from pyiot_evm.payment.stream_purchases import Purchase, Signed
     from pyiot_evm.payment.vouchers import SignedVoucher
@@ -38,10 +37,11 @@ __all__ = ["StreamBuyer", "StreamTerms"]
 _TRIES: Final = 5
 
 
+@dataclass(frozen=True, slots=True)
 class StreamTerms:
     """What a payer agrees to.
 
-    Args:
+    Attributes:
         device: Whose readings it wants.
         mode: How it pays.
         token: In which token.
@@ -54,28 +54,17 @@ class StreamTerms:
         InputError: There is no such mode.
     """
 
-    __slots__ = ("again", "device", "mode", "most", "moves", "prepay", "token")
+    device: DeviceId
+    mode: Mode
+    token: Address
+    most: int
+    prepay: int = 100
+    moves: bool = False
+    again: bool = False
 
-    def __init__(
-        self,
-        *,
-        device: DeviceId,
-        mode: Mode,
-        token: Address,
-        most: int,
-        prepay: int = 100,
-        moves: bool = False,
-        again: bool = False,
-    ) -> None:
-        if mode not in MODES:
-            raise InputError(f"modes are {' and '.join(MODES)}, not {mode!r}")
-        self.device = device
-        self.mode = mode
-        self.token = token
-        self.most = most
-        self.prepay = max(prepay, 1)
-        self.moves = moves
-        self.again = again
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(f"modes are {' and '.join(MODES)}, not {self.mode!r}")
 
 
 class StreamBuyer:
@@ -96,6 +85,7 @@ class StreamBuyer:
         self._check: ReadingCheck | None = None
         self._schema: Schema | None = None
         self._last: Reading | None = None
+        self._has_moved = False
 
     # The channel
 
@@ -138,7 +128,7 @@ class StreamBuyer:
         if not channel.balance:
             self._payer.book.check_budget(channel, price)
             self._fill(purchase, price)
-        voucher = self._sign(self._payer.book.channel(purchase.channel_id), purchase.paid)
+        voucher = self._sign(purchase, purchase.paid)
         return Message("open", voucher=voucher, seq=purchase.next_seq)
 
     def adopt(self, purchase: Purchase, refused: StreamRefusedError) -> Purchase:
@@ -187,8 +177,7 @@ class StreamBuyer:
         ):
             raise VerificationError(f"what is offered as reading {seq} is none: {len(sealed)} bytes")
         signed = self._reserve(purchase, offer, price)
-        channel = self._payer.book.channel(purchase.channel_id)
-        voucher = self._sign(channel, signed.ceiling, lock=signed.lock)
+        voucher = self._sign(purchase, signed.ceiling, lock=signed.lock)
         return Message("pay", seq=seq, ceiling=signed.ceiling, lock=signed.lock, signature=voucher.signature)
 
     def take(self, purchase: Purchase, message: Message) -> BoughtReading:
@@ -210,7 +199,7 @@ class StreamBuyer:
 
     def pay(self, purchase: Purchase) -> Message:
         """Return the plain voucher for all that came: it makes the last lock worthless."""
-        voucher = self._sign(self._payer.book.channel(purchase.channel_id), purchase.paid)
+        voucher = self._sign(purchase, purchase.paid)
         return Message("paid", ceiling=voucher.ceiling, signature=voucher.signature)
 
     def recover(self, purchase: Purchase) -> BoughtReading | None:
@@ -281,8 +270,8 @@ class StreamBuyer:
 
     def _placed(self, purchase: Purchase, seq: int) -> Purchase:
         """Begin where it was asked for, once; a reading under way comes first."""
-        if self._terms.moves and purchase.signed is None:
-            self._terms.moves = False
+        if self._terms.moves and not self._has_moved and purchase.signed is None:
+            self._has_moved = True
             return self.purchases.move(purchase.channel_id, seq)
         return purchase
 
@@ -302,11 +291,9 @@ class StreamBuyer:
         raise TransportError("the channel's balance does not come up to what was paid in")
 
     def _fill(self, purchase: Purchase, price: int) -> None:
-        present = self._payer.sync(purchase.channel_id)
-        missing = purchase.paid + price - present.balance
-        if missing > 0:
-            held = self._payer.chain.call(Erc20(present.config.token).balance_of(self._payer.account.address))
-            self._payer.deposit(present, max(missing, min(price * self._terms.prepay, held)))
+        channel = self._payer.book.channel(purchase.channel_id)
+        rest = purchase.paid + price - channel.ceiling  # a reading under way is promised already
+        self._payer.fill(channel, rest, wanted=price * max(self._terms.prepay, 1))
 
     def _taken(self, purchase: Purchase, signed: Signed, leaf: bytes) -> BoughtReading:
         schema = self._schema or self.purchases.schema_of(purchase.channel_id)
@@ -339,7 +326,5 @@ class StreamBuyer:
             return found[0].reading() if found else None
         return None
 
-    def _sign(self, channel: PayerChannel, ceiling: int, *, lock: bytes = b"") -> SignedVoucher:
-        if ceiling > self._payer.book.channel(channel.channel_id).ceiling:
-            raise InputError(f"nothing up to {ceiling} was promised through channel {channel.channel_id}")
-        return sign_voucher(self._signer, channel.domain, channel.config, ceiling, lock=lock)
+    def _sign(self, purchase: Purchase, ceiling: int, *, lock: bytes = b"") -> SignedVoucher:
+        return self._payer.voucher(purchase.channel_id, ceiling, lock=lock, signer=self._signer)

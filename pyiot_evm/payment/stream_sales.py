@@ -113,15 +113,21 @@ class StreamSales:
             )
         return taken
 
-    def offer(self, channel_id: bytes, seq: int, price: int) -> Offer:
-        """Return for how much a reading is to be had; one that was sold and not acknowledged costs nothing more.
+    def offer(self, channel_id: bytes, seq: int, price: int, *, has: int = 0) -> Offer:
+        """Return for how much a reading is to be had; one that was sold and did not come costs nothing more.
+
+        Args:
+            channel_id: The channel.
+            seq: The reading.
+            price: Base units.
+            has: What the readings cost that the payer says it has.
 
         Raises:
             ChannelRefusedError: There is no such channel.
         """
         known = self._known(channel_id)
         last = self.last(known)
-        if last is not None and last.offer.seq == seq and last.offer.ceiling == known.charged:
+        if last is not None and last.offer.seq == seq and has < last.offer.ceiling == known.charged:
             return last.offer
         return Offer(seq, known.charged, known.charged + price)
 

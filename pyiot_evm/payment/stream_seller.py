@@ -89,6 +89,7 @@ class StreamSeller:
         self._next = 0
         self._schema: Bytes32 | None = None
         self._offered: tuple[Offer, bytes, bytes] | None = None
+        self._has = 0
         self._has_sold = False
 
     @property
@@ -147,7 +148,7 @@ class StreamSeller:
         if found is None or self._channel is None or self._offered is not None:
             return []
         reading, schema = found
-        offer = self._sales.offer(self._channel.channel_id, self._next, self._price)
+        offer = self._sales.offer(self._channel.channel_id, self._next, self._price, has=self._has)
         leaf, key = reading.leaf(), b""
         if self._mode == "locked":
             key = self._keys.key(self._channel.channel_id, seq=offer.seq, ceiling=offer.ceiling)
@@ -175,7 +176,7 @@ class StreamSeller:
             raise VoucherRefusedError(f"the channel holds {voucher.config.token}, wanted is {self._token}")
         self._payee.check(voucher)
         self._channel = self._sales.begin(voucher, seq, now=self._now())
-        self._next = seq
+        self._next, self._has = seq, voucher.ceiling
         return []
 
     def _pay(self, message: Message, channel: PayeeChannel) -> list[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.chain.abi import decode, encode, selector
@@ -22,23 +23,21 @@ _RECEIVE: Final = type_hash(
 )
 
 
+@dataclass(frozen=True, slots=True)
 class TokenDomain:
     """A token's EIP-712 domain, held against the token's own word.
 
-    Args:
+    Attributes:
         address: The token.
         name: Its name.
         version: Its version.
         separator: The domain separator.
     """
 
-    __slots__ = ("address", "name", "separator", "version")
-
-    def __init__(self, address: Address, name: str, version: str, separator: bytes) -> None:
-        self.address = address
-        self.name = name
-        self.version = version
-        self.separator = separator
+    address: Address
+    name: str
+    version: str
+    separator: bytes
 
 
 def token_domain(chain: Chain, token: Address) -> TokenDomain:

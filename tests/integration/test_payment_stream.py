@@ -18,6 +18,8 @@ from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.identity import Devices
+from pyiot_evm.payment.stream import ReadingStream, StreamPlace
+from pyiot_evm.payment.stream_buyer import StreamTerms
 from pyiot_evm.payment.stream_errors import StreamFaultError, StreamStalledError
 from pyiot_evm.payment.stream_keys import lock_of
 from pyiot_evm.payment.stream_messages import Message
@@ -126,6 +128,21 @@ def test_stream__when_told_where_to_begin__begins_there_and_goes_on_from_there(s
         some(1, start="last")
     bought = buyer.payments.purchases.bought(seller.device)
     assert [item.seq for item in bought] == [0, 1, 3, 5, 6]
+
+
+def test_stream__when_the_same_terms_serve_twice__begins_both_times_where_it_was_asked_for(
+    seller, buyer, gateway, measure
+):
+    """The first stream wrote into its terms that it had moved, and the second went on where the first had ended.
+
+    The gateway offered the last reading again as one that never came, for nothing; the buyer refused it.
+    """
+    measure(seller, 6)
+    place = StreamPlace(gateway.url, seller.device, start=3, follows=False)
+    terms = StreamTerms(device=seller.device, mode="locked", token=buyer.chain.token, most=PRICE, moves=True)
+    for _ in range(2):
+        with ReadingStream(buyer.payments, place, terms) as readings:
+            assert next(readings).seq == 3
 
 
 def test_stream__when_what_came_was_not_taken__gives_it_out_again_for_nothing(seller, buyer, gateway, measure):
