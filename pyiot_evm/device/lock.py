@@ -246,6 +246,9 @@ class Lock:
         after = self.policy.check_out_after
         if after is None or now < self._retry_at:
             return
+        self._check_out_ended(now, after=after)
+
+    def _check_out_ended(self, now: int, *, after: int) -> None:
         for use in tuple(self._book.state.uses.values()):
             if use.is_running and now >= use.slot.terms.end + after:
                 try:
@@ -314,6 +317,8 @@ class Lock:
     # Acts
 
     def _open(self, use: Use, now: int) -> SignedStatement:
+        if use.check_in is None and self.policy.check_out_after is not None:
+            self._check_out_ended(now, after=0)  # what the next renter does and breaks is not theirs
         record: dict[str, Any] = {"kind": "opened", "termsId": str(use.slot.terms_id), "meter": self._meter()}
         counting = [str(i) for i, one in self._book.state.uses.items() if one.is_running and one.meter_end is None]
         if use.check_in is None:

@@ -35,7 +35,7 @@ class LockPolicy:
             much its clock may go back.
         challenge_life: Seconds that a challenge is good; who asks gets at least half of that.
         check_out_after: Seconds after the slot's end at which the lock checks out by itself, before the escrow's day of
-            grace is over; None for never.
+            grace is over, unless the next renter comes before; None for never.
         free_tries: So many failed tries are each logged; after that the log backs off.
         max_slots: So many slots that are not over it holds at once.
         beat: Seconds after which it notes the time and the meter when nothing else happens.

@@ -129,10 +129,10 @@ def test_clock__when_it_is_wrong_by_the_tolerance__lets_the_renter_in_all_slot_l
 
 def test_meter__when_it_is_set_back_between_two_renters__charges_neither_for_the_other(door):
     door = door()
-    first, second = door.rent(), door.rent(salt=2, start=door.END, end=door.END + 60)
+    first, second = door.rent(), door.rent(salt=2, start=door.END - 60, end=door.END + 60)
     door.try_it(first)
     door.meter = 1500
-    door.now = door.END
+    door.now = door.END - 1
     door.try_it(second)
     door.meter = 3  # somebody reset it
     assert door.try_it(second, Purpose.CHECK_OUT).statement.units == 0
