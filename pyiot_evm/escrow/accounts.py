@@ -6,7 +6,7 @@ signed and the list of their signatures, members in the order of their hashes.
 Example:
     >>> joined = join_signatures([(b"member", b"signature")])
     >>> len(joined), joined == join_signatures([(b"member", b"signature")] * 2)
-    (256, True)
+    (320, True)
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pyiot_evm.contracts.shared import SignedCall
 from pyiot_evm.device import LocalSigner
 from pyiot_evm.device.rental_messages import CheckOut
 from pyiot_evm.escrow.panel import cosign_ruling
-from pyiot_evm.escrow.policies import ArbiterPolicy
+from pyiot_evm.escrow.policies import ArbiterPolicy, RenterPolicy
 from pyiot_evm.escrow.records import OfferState, Role, State
 from pyiot_evm.escrow.signed import SignedAct, SignedOpening, read_signed
 from pyiot_evm.exceptions import InputError, VerificationError
@@ -64,6 +64,8 @@ def test_carry__when_the_renter_never_has_ether__it_rents_disputes_and_gets_its_
     house.owner.rentals.show_statement(house.say(CheckOut(offer.id, house.chain.now(), 7)))
     house.owner.rentals.claim(opening.rental_id, CLAIM)
 
+    poor.rentals.renting = RenterPolicy(accept_up_to=0)
+    assert house.step(poor) == ["failed"]  # its loop would reject, and has no ether
     post(poor.rentals.signing().reject(opening.rental_id))
     house.arbiter.rentals.judge(offer)
     house.arbiter.rentals.rule(opening.rental_id, AWARD)
