@@ -277,8 +277,8 @@ class House:
         return self.owner.rentals.credit(), self.renter.rentals.credit()
 
     def step(self, machine):
-        """Let a machine's loop do one step, and return what it did."""
-        return [action.kind for action in machine.rentals.serve(once=True)]
+        """Let a machine's loop do one step, and return what it did; what awaits a person is no deed."""
+        return [action.kind for action in machine.rentals.serve(once=True) if not action.awaits_a_person]
 
 
 @pytest.fixture

@@ -187,8 +187,11 @@ def serve(
 
     As owner: hands over once the payment has its confirmations, refunds what cannot be handed over. As renter: takes
     the access key, takes back what is due; a claim that nobody answered is rejected shortly before silence would grant
-    it. As either: shows what the device signed, where NAME holds it, and enforces a court's ruling. Ctrl-C or SIGTERM
-    ends it; started again it goes on where it was.
+    it. As either: shows what the device signed, where NAME holds it, and enforces a court's ruling. As arbiter of the
+    offers that were given with --offer, here or to another command: says what awaits a ruling, and does not rule.
+
+    What awaits you (a claim to make, to answer or to rule on) is told once, with its deadline and the command for it.
+    Ctrl-C or SIGTERM ends it; started again it goes on where it was, and tells again what still awaits you.
 
     Example:
         pyiot rental serve --as charger --waive --withdraw
@@ -198,15 +201,15 @@ def serve(
     given.set_policies(session, rentals, waive=waive, accept_up_to=accept_up_to, withdraw=withdraw)
     session.output.say(f"watching the rentals of {name} on network {session.chain.network}")
     done: list[dict[str, object]] = []
-    with session.reporting(lambda found: done.append(show_action(session, found))) as (stop, report):
+    with session.reporting(lambda found: done.append(show_action(session, found, name))) as (stop, report):
         rentals.serve(once=once, stop=stop, report=report)
     session.output.end(
         {"account": str(rentals.address), "actions": done}, "nothing is to be done" if once and not done else ""
     )
 
 
-def show_action(session: Session, found: "RentalAction") -> dict[str, object]:
-    """Print one thing that the loop did as a line, and return it as a document."""
+def show_action(session: Session, found: "RentalAction", name: str) -> dict[str, object]:
+    """Print one thing that the loop did, or leaves to NAME, as a line, and return it as a document."""
     if not session.output.json:
-        session.output.line(documents.action_line(found))
-    return documents.action(found)
+        session.output.line(documents.action_line(found, name))
+    return documents.action(found, name)

@@ -53,6 +53,16 @@ _NEXT = {
 }
 
 
+_AWAITED = {
+    "awaits-claim": _NEXT["owner", "checked-out"],
+    "awaits-answer": _NEXT["renter", "claimed"],
+    "awaits-ruling": _NEXT["arbiter", "disputed"],
+    "awaits-signature": "pyiot rental rule {id} AMOUNT --as {name} --sign-only FILE",
+    "awaits-evidence": "pyiot rental rule {id} --readings FILE --as {name}",
+    "awaits-court": "pyiot rental bring {id} --as {name}",
+}
+
+
 def offer(chain: Chain, found: RentalOffer) -> dict[str, Any]:
     """Return what is shown of an offer."""
     terms, document = found.terms, found.document
@@ -167,8 +177,8 @@ def next_step(found: RentalView, name: str, *, token: Address | None = None) -> 
     return f"{text} --token {token}" if token is not None and found.state.is_over and text else text
 
 
-def action(found: RentalAction) -> dict[str, Any]:
-    """Return what is shown of something that the loop did."""
+def action(found: RentalAction, name: str) -> dict[str, Any]:
+    """Return what is shown of something that the loop did, or leaves to a person."""
     return {
         "state": found.kind,
         "role": found.role.value,
@@ -177,14 +187,21 @@ def action(found: RentalAction) -> dict[str, Any]:
         if found.transaction
         else [],
         "error": None if found.error is None else found.error.message,
+        "deadline": clock(found.deadline) or None,
+        "next": awaited(found, name) or None,
     }
 
 
-def action_line(found: RentalAction) -> str:
-    """Return something that the loop did as one line."""
+def awaited(found: RentalAction, name: str) -> str:
+    """Return the command by which a person does what the loop leaves to it."""
+    return _AWAITED.get(found.kind, "").format(id=short(found.rental_id), name=name)
+
+
+def action_line(found: RentalAction, name: str) -> str:
+    """Return something that the loop did, or leaves to a person, as one line."""
     when = datetime.now(UTC).strftime("%H:%M:%SZ")
     subject = f" rental {short(found.rental_id)}" if found.rental_id else ""
     gas = f"  gas {found.gas:,}" if found.gas else ""
-    return f"{when}  {found.role.value}: {found.kind}{subject}{gas}" + (
-        f": {found.error.message}" if found.error else ""
-    )
+    until = f" until {clock(found.deadline)}" if found.deadline else ""
+    more = found.error.message if found.error else awaited(found, name)
+    return f"{when}  {found.role.value}: {found.kind}{subject}{until}{gas}" + (f": {more}" if more else "")

@@ -139,6 +139,11 @@ class Rulings:
             return None
         return court.enforce(self._clerk.struct(record))
 
+    def awaits_court(self, record: RentalRecord) -> bool:
+        """Whether a disputed rental's arbiter is a court to which nobody has taken the claim."""
+        court = self.court_of(record)
+        return court is not None and not self._clerk.chain.call(court.dispute_of(record.rental_id)).is_brought
+
     def _court(self, record: RentalRecord) -> CourtArbiter:
         court = self.court_of(record)
         if court is None:

@@ -39,17 +39,23 @@ _TROUBLE = (PyIotEvmError, sqlite3.Error, OSError)  # what may be gone at the ne
 
 @dataclass(frozen=True, slots=True)
 class RentalAction:
-    """One thing that a loop did, or could not do.
+    """One thing that a loop did, could not do, or leaves to a person.
+
+    What awaits a person is told once by each loop, and again by the next one: it follows from where the rental stands.
 
     Attributes:
         kind: ``handed-over``, ``refunded``, ``checked-in``, ``checked-out``, ``claimed``, ``waived``, ``accepted``,
             ``rejected``, ``ruled``, ``closed``, ``withdrawn``, ``late`` (too near the deadline to hand over) or
-            ``failed``.
+            ``failed``; or what awaits a person: ``awaits-claim`` (the owner may claim, or waive), ``awaits-answer``
+            (the renter accepts or rejects), ``awaits-ruling`` (the arbiter rules), ``awaits-signature`` (a member of
+            the arbiter's account signs a ruling), ``awaits-evidence`` (the owner shows readings), ``awaits-court``
+            (the owner takes the claim to the court).
         role: As what.
         rental_id: The rental, where it was about one.
         transaction: The hash, where there was one.
         gas: The gas it used.
         error: Why it failed.
+        deadline: Until when it awaits a person, Unix seconds; the default of the rental's state comes then.
     """
 
     kind: str
@@ -58,6 +64,12 @@ class RentalAction:
     transaction: str = ""
     gas: int = 0
     error: PyIotEvmError | None = None
+    deadline: int = 0
+
+    @property
+    def awaits_a_person(self) -> bool:
+        """Whether nothing was done, and somebody is to decide."""
+        return self.kind.startswith("awaits-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +158,10 @@ class RentalLoop:
             raise failure
 
     def _is_news(self, action: RentalAction) -> bool:
-        """Whether to tell of an action: what fails again and again for one reason is told of once."""
+        """Whether to tell of an action: what fails again and again for one reason, or awaits a person, once."""
         why = "" if action.error is None else action.error.message
+        if action.awaits_a_person:
+            why = f"{action.kind} until {action.deadline}"
         subject = (action.role, action.rental_id or why)
         is_told = bool(why) and self._told.get(subject) == why
         self._told[subject] = why

@@ -12,6 +12,8 @@ claimed         after the deadline: takes the claim      accepts or rejects, by 
 disputed        shows readings; enforces a court's word  enforces; after the deadline: takes the claim   rules
 ==============  =======================================  ==============================================  ==============
 
+Where a policy leaves it to a person whether to claim, what to answer or how to rule, the loop says so, once.
+
 Example:
     >>> from pyiot_evm import Devnet, Machine
     >>> with Devnet() as chain:
@@ -83,9 +85,9 @@ class OwnerWatch:
         if record.state is State.CHECKED_IN:
             return _closing(self.clerk, record)
         if record.state is State.CHECKED_OUT and not is_over:
-            return self._claim(record)
+            return self._claim(record) or awaiting(self.role, record, "claim")
         if record.state is State.DISPUTED and not is_over:
-            return self._prove(record) or enforced(self.clerk, record)
+            return self._prove(record) or enforced(self.clerk, record) or self._asked(record)
         return _closing(self.clerk, record) if record.state is State.CLAIMED and is_over else None
 
     def finish(self) -> list[RentalAction]:
@@ -133,6 +135,12 @@ class OwnerWatch:
         call = None if readings is None else Rulings(self.clerk).readings_call(record, each(what, readings))
         return None if call is None else Step("rule", "ruled", call)
 
+    def _asked(self, record: RentalRecord) -> RentalAction | None:
+        """Say what the owner itself can do in a dispute that silence decides for the renter."""
+        if record.offer.agreement is not None:
+            return awaiting(self.role, record, "evidence")
+        return awaiting(self.role, record, "court") if Rulings(self.clerk).awaits_court(record) else None
+
 
 class RenterWatch:
     """The renter's rules.
@@ -170,7 +178,7 @@ class RenterWatch:
         """Take out what came back, where the policy says so."""
         return withdrawn(self.clerk, self.role) if self._policy.withdraw else []
 
-    def _answer(self, record: RentalRecord, now: int) -> Step | None:
+    def _answer(self, record: RentalRecord, now: int) -> Step | RentalAction:
         clerk, margin = self.clerk, self._policy.reply_margin(window=record.offer.terms.reply_window)
         is_last_call = now + margin >= record.deadline
         try:
@@ -184,7 +192,7 @@ class RenterWatch:
             _log.warning("rental %s: nobody answered the claim, so it is rejected", record.rental_id)
             answer = False
         if answer is None:
-            return None
+            return awaiting(self.role, record, "answer")
         rental = clerk.struct(record)
         if answer:
             return Step("accept", "accepted", clerk.contract.accept(rental))
@@ -222,20 +230,29 @@ class ArbiterWatch:
 
     def decide(self, record: RentalRecord, now: int) -> Step | RentalAction | None:
         """Say what is to be done about a rental now."""
-        if record.state is not State.DISPUTED or now >= record.deadline or self._policy.ruling is None:
+        if record.state is not State.DISPUTED or now >= record.deadline:
             return None
         if not self._arbiter.is_alone(record):  # one key of several: its ruling is signed, not sent
-            return None
-        award = ask(
-            "the arbiter's policy, asked for a ruling,", self._policy.ruling, view(self.clerk, record), kind=int
-        )
+            return awaiting(self.role, record, "signature")
+        award = self._ruling(record)
         if award is None:
-            return None
+            return awaiting(self.role, record, "ruling")
         return Step("rule", "ruled", self._arbiter.rule_call(record, award))
+
+    def _ruling(self, record: RentalRecord) -> int | None:
+        if self._policy.ruling is None:
+            return None
+        what = "the arbiter's policy, asked for a ruling,"
+        return ask(what, self._policy.ruling, view(self.clerk, record), kind=int)
 
     def finish(self) -> list[RentalAction]:
         """Do nothing: an arbiter is paid nothing here."""
         return []
+
+
+def awaiting(role: Role, record: RentalRecord, what: str) -> RentalAction:
+    """Return what is told where a person is to decide."""
+    return RentalAction(f"awaits-{what}", role, record.rental_id, deadline=record.deadline)
 
 
 def shown(clerk: Clerk, record: RentalRecord, now: int, *, check_in: bool) -> Step | None:

@@ -318,6 +318,7 @@ def test_panel__when_two_of_three_sign_in_files__anybody_carries_the_ruling(hous
     first, second = panel.members
     (seen,) = second.rentals.all()
     assert (seen.id, seen.role, seen.state) == (rental.id, Role.ARBITER, State.DISPUTED)
+    assert [action.kind for action in second.rentals.serve(once=True)] == ["awaits-signature"]
 
     one = first.rentals.signing().rule(rental.id, AWARD)
     one.write(tmp_path / "one")

@@ -253,6 +253,31 @@ def test_show__when_a_rental_is_over__names_the_withdrawal_only_where_there_is_m
     assert "next:" not in terminal.rental("show", rental, "--as", "renter").stderr
 
 
+def test_serve__when_a_claim_or_a_dispute_waits__tells_whom_it_waits_for(terminal: Terminal) -> None:
+    # "Nothing is to be done", it said to the renter of a claimed deposit and to the judge of a dispute.
+    rental = terminal.open()
+    for act, who in (("handover", "owner"), ("checkout", "owner"), ("claim", "owner"), ("reject", "renter")):
+        given = terminal.say("out", CheckOut) if act == "checkout" else rental
+        words = ("2",) if act == "claim" else ()
+        if act == "claim":
+            waiting = f"awaits-claim rental {rental[:10]} until 20"
+            assert waiting in terminal.rental("serve", "--as", "owner", "--once").stdout
+        if act == "reject":
+            shown = terminal.rental("serve", "--as", "renter", "--once")
+            assert f"renter: awaits-answer rental {rental[:10]} until 20" in shown.stdout
+            assert f": pyiot rental accept {rental[:10]} --as renter, or pyiot rental reject" in shown.stdout
+            assert "nothing is to be done" not in shown.stderr
+        terminal.rental(act, given, *words, "--as", who)
+    told = json.loads(terminal.rental("serve", "--as", "judge", "--once", "--offer", terminal.offer, "--json").stdout)
+    (action,) = told["actions"]
+    assert (action["state"], action["role"], action["rental_id"]) == ("awaits-ruling", "arbiter", rental)
+    assert action["next"] == f"pyiot rental rule {rental[:10]} AMOUNT --as judge"
+    assert (
+        action["deadline"] == json.loads(terminal.rental("show", rental, "--as", "judge", "--json").stdout)["deadline"]
+    )
+    assert "nothing is to be done" in terminal.rental("serve", "--as", "renter", "--once").stderr
+
+
 AGREEMENT = {
     "fields": [{"name": "temperature", "unit": "Cel", "scale": 2}],
     "limits": {"temperature": ["2", "8"]}, "count": 3, "span": "30m", "award": "1.5",

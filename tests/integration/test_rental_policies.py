@@ -121,3 +121,60 @@ def test_serve__when_the_disk_is_full_for_a_while__goes_on(house, monkeypatch):
     house.owner.rentals.serve(stop=stop, report=lambda action: (seen.append(action.kind), stop.set()))
     assert seen == ["waived"]
     assert house.owner.rentals.get(rental.id).state is State.CLOSED
+
+
+# What awaits a person
+
+
+def told(actions):
+    return [(action.kind, action.role, action.rental_id, action.deadline) for action in actions]
+
+
+def test_loop__when_a_person_is_to_decide__tells_it_once_with_the_deadline_and_again_after_a_restart(house):
+    # "Nothing is to be done" was all that a renter read whose deposit was claimed, and a judge with a dispute.
+    rental = house.checked_out()
+    waiting = [("awaits-claim", Role.OWNER, rental.id, rental.deadline)]
+    loop = house.owner.rentals.loop()
+    assert told(loop.step()) == waiting
+    assert loop.step() == []
+    assert told(house.owner.rentals.serve(once=True)) == waiting
+
+    rental = house.owner.rentals.claim(rental.id, DAMAGE)
+    assert loop.step() == []
+    renters = house.renter.rentals.loop()
+    assert told(renters.step()) == [("awaits-answer", Role.RENTER, rental.id, rental.deadline)]
+    assert renters.step() == []
+
+    house.arbiter.rentals.judge(rental.offer)
+    arbiters = house.arbiter.rentals.loop()
+    assert arbiters.step() == []
+    rental = house.renter.rentals.reject(rental.id)
+    assert told(arbiters.step()) == [("awaits-ruling", Role.ARBITER, rental.id, rental.deadline)]
+    assert arbiters.step() == renters.step() == loop.step() == []
+    house.arbiter.rentals.rule(rental.id, 0)
+    assert house.arbiter.rentals.serve(once=True) == []
+
+
+def test_loop__when_a_policy_has_not_decided_yet__tells_it_and_acts_once_it_has(house):
+    rental = house.checked_out()
+    decided = []
+    house.owner.rentals.owning = OwnerPolicy(claim=lambda _: decided[0] if decided else None)
+    loop = house.owner.rentals.loop()
+    assert [action.kind for action in loop.step()] == ["awaits-claim"]
+    assert loop.step() == []
+    decided.append(Claim(DAMAGE))
+    (action,) = loop.step()
+    assert (action.kind, action.rental_id, action.awaits_a_person) == ("claimed", rental.id, False)
+
+
+@pytest.mark.parametrize("policy", [OwnerPolicy(waive=True), OwnerPolicy(claim=lambda _: Claim(0))])
+def test_loop__when_the_policy_decides__leaves_nothing_to_a_person(house, policy):
+    house.checked_out()
+    house.owner.rentals.owning = policy
+    assert [action.kind for action in house.owner.rentals.serve(once=True)] == ["waived"]
+
+
+def test_loop__when_the_window_is_over__asks_nobody_any_more(house):
+    rental = disputed(house)
+    house.pass_deadline(rental)
+    assert house.arbiter.rentals.serve(once=True) == house.owner.rentals.serve(once=True) == []

@@ -87,7 +87,9 @@ def test_rule_by_readings__when_it_was_too_warm_for_long_enough__gives_the_owner
     rental = disputed(house, agreement=fridge.agreement(), arbiter=ZERO_ADDRESS)
     start = rental.offer.terms.start
     fridge.measure(start, 5, 9, 5, 8.01, 12, 1.99, 8)
-    house.owner.rentals.owning = OwnerPolicy(evidence=lambda _: fridge.readings)
+    assert [action.kind for action in house.owner.rentals.serve(once=True)] == ["awaits-evidence"]
+    assert house.renter.rentals.serve(once=True) == []
+    house.owner.rentals.owning = OwnerPolicy(evidence=lambda _: iter(fridge.readings))
 
     assert house.step(house.owner) == ["ruled"]
 
@@ -302,7 +304,10 @@ def test_court__when_it_has_ruled__the_loop_of_either_party_carries_it_to_the_es
     rental = disputed(house, arbiter=adapter)
     before = house.chain.balance(court.address)
 
+    owners, deadline = house.owner.rentals.loop(), house.owner.rentals.get(rental.id).deadline
+    assert [(action.kind, action.deadline) for action in owners.step()] == [("awaits-court", deadline)]
     house.renter.rentals.bring(rental.id)
+    assert owners.step() == []
     assert house.chain.balance(court.address) - before == court.FEE
     with pytest.raises(RentalNotRuled):
         house.renter.rentals.enforce(rental.id)
