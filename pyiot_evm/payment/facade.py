@@ -232,15 +232,14 @@ class Payments:
         return self._payee_of(voucher).accept(voucher, price)
 
     def collect(self, voucher: SignedVoucher, *, token: Address | None = None) -> PayeeChannel:
-        """Take a voucher for what was delivered already: all of it is charged.
+        """Take a voucher for what was delivered already: all of it is charged, also where the payer is leaving.
 
         Raises:
+            VoucherRefusedError: It is not signed, or the channel holds nothing more for it.
             ChannelRefusedError: The channel holds another token than this one (the chain's when left out).
         """
         self._check_token(voucher, token)
-        payee = self._payee_of(voucher)
-        taken = payee.accept(voucher)
-        return payee.accept(voucher, taken.ceiling - taken.charged)
+        return self._payee_of(voucher).collect(voucher)
 
     def claim(self) -> list[Claim]:
         """Claim all that was charged."""

@@ -95,6 +95,11 @@ class Payee:
         self.check(voucher)
         return self.book.accept(voucher, price, now=int(self._clock()))
 
+    def collect(self, voucher: SignedVoucher) -> PayeeChannel:
+        """Take a voucher for what was delivered already; see :meth:`PayeeBook.collect`."""
+        self.check(voucher)
+        return self.book.collect(voucher, now=int(self._clock()))
+
     def check(self, voucher: SignedVoucher) -> None:
         """Check a plain voucher's terms and signature, and look at its channel on the chain where that is due.
 

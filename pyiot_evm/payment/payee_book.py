@@ -129,15 +129,45 @@ class PayeeBook:
         """
         self.check_terms(voucher)
         with self.store.write():
-            known = self.channel(voucher.channel_id)
-            if known is None or now - known.synced_at > self.policy.fresh_for:
-                raise ChannelRefusedError(f"channel {voucher.channel_id} was not looked at lately", retryable=True)
-            self.check_free(known, now=now)
+            known = self._free(voucher.channel_id, now=now)
             self._check_state(known, voucher, price)
-            taken = replace(known, charged=known.charged + price)
-            if voucher.ceiling > known.ceiling:
-                taken = replace(taken, ceiling=voucher.ceiling, signature=voucher.signature)
-            self._put(taken)
+            return self._take(known, voucher, known.charged + price)
+
+    def collect(self, voucher: SignedVoucher, *, now: int) -> PayeeChannel:
+        """Take a voucher for what was delivered already, and charge all of it that the channel holds.
+
+        Nothing more is delivered for it, so it is taken also where the payer is leaving, and above the exposure's cap.
+
+        Args:
+            voucher: The payer's; the same one again changes nothing.
+            now: Unix seconds.
+
+        Raises:
+            VoucherRefusedError: It is not signed, all of it is used up, or the channel holds nothing more for it.
+            ChannelRefusedError: The channel's terms forbid it, or it is in use; ``retryable``.
+        """
+        self.check_terms(voucher)
+        with self.store.write():
+            known = self._free(voucher.channel_id, now=now)
+            if voucher.ceiling < known.charged:
+                raise VoucherRefusedError(f"the voucher is for {voucher.ceiling}, {known.charged} are used up")
+            held = min(voucher.ceiling, known.balance)
+            if held < voucher.ceiling and held <= known.charged:
+                raise VoucherRefusedError(f"the voucher is for {voucher.ceiling}, the channel holds {known.balance}")
+            return self._take(known, voucher, max(known.charged, held))
+
+    def _free(self, channel_id: bytes, *, now: int) -> PayeeChannel:
+        known = self.channel(channel_id)
+        if known is None or now - known.synced_at > self.policy.fresh_for:
+            raise ChannelRefusedError(f"channel {ChannelId(channel_id)} was not looked at lately", retryable=True)
+        self.check_free(known, now=now)
+        return known
+
+    def _take(self, known: PayeeChannel, voucher: SignedVoucher, charged: int) -> PayeeChannel:
+        taken = replace(known, charged=charged)
+        if voucher.ceiling > known.ceiling:
+            taken = replace(taken, ceiling=voucher.ceiling, signature=voucher.signature)
+        self._put(taken)
         return taken
 
     def check_terms(self, voucher: SignedVoucher) -> None:
@@ -149,7 +179,9 @@ class PayeeBook:
         """
         config = voucher.config
         if config.receiver != self.payee or config.receiver_authorizer != self.payee:
-            raise ChannelRefusedError(f"the channel pays {config.receiver}, claimed by {config.receiver_authorizer}")
+            raise ChannelRefusedError(
+                f"the channel pays {config.receiver}, and {config.receiver_authorizer} claims for it: not {self.payee}"
+            )
         if config.payer_authorizer == ZERO_ADDRESS and not self.policy.allow_contract_payers:
             raise ChannelRefusedError("the channel has no payer's authorizer: its vouchers could be taken back")
         if config.withdraw_delay < self.policy.min_withdraw_delay:

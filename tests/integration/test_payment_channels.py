@@ -235,6 +235,30 @@ def test_close__when_the_delay_has_passed__the_payer_has_what_it_did_not_promise
         assert again.payment.channel_id != sent.payment.channel_id
 
 
+def test_collect__when_the_payer_is_leaving_or_owes_much__takes_all_that_the_voucher_says(payer, payee):
+    """The delay is there for this claim, and it was refused: so was a voucher for more than the exposure's cap."""
+    sent = payer.pay(payee.address, "12")
+    payer.payments.close(sent.payment.channel_id)
+    with pytest.raises(ChannelRefusedError, match="is leaving channel"):
+        payee.payments.accept(sent.voucher, 1000)
+    assert payee.payments.collect(sent.voucher).charged == 12_000_000 > PayeePolicy().max_exposure
+    assert payee.payments.claim()[0].amount == 12_000_000
+    assert payee.payments.collect(sent.voucher).exposure == 0
+
+
+def test_collect__when_the_channel_holds_less_than_the_voucher__takes_what_is_there(payer, payee):
+    """A channel may hold less than was signed, and what it holds is the payee's: nothing of it could be had."""
+    side = payer.payments.payer
+    channel = side.deposit(side.channel_to(payee.address, payer.chain.token), 1000)
+    voucher = sign_voucher(payer._signer, side.domain, channel.config, 3000)
+    assert payee.payments.collect(voucher).charged == 1000
+    assert payee.payments.claim()[0].amount == 1000
+    with pytest.raises(VoucherRefusedError, match="is for 3000, the channel holds 1000"):
+        payee.payments.collect(voucher)
+    side.deposit(channel, 1500)
+    assert payee.payments.collect(voucher).charged == 2500
+
+
 def test_rebuild__when_both_books_are_lost__chain_and_last_voucher_bring_them_back(devnet, payer, payee, tmp_path):
     sent = [payer.pay(payee.address, "0.001") for _ in range(3)]
     payee.payments.accept(sent[1].voucher, 2000)
