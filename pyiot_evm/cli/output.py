@@ -46,6 +46,7 @@ _SOON = 0.3
 _BAR = 24
 _IDS = ("resale_id", "offer_id", "rental_id", "terms_id")
 _FILES = ("file", "offer_file")
+_TIMES = ("withdrawable_at", "claim_until", "ends_at")
 _FOR_PROGRAMS = ("price_units", "window_seconds", "token", "signer")
 
 
@@ -217,6 +218,7 @@ def fields(document: Mapping[str, Any], *, whole: bool = False) -> list[str]:
         whole: Whether to show what only programs ask for, too.
     """
     shown = {key: value for key, value in document.items() if whole or key not in _FOR_PROGRAMS}
+    shown |= {key: clock(shown[key]) for key in _TIMES if isinstance(shown.get(key), int)}
     rows = [(key.replace("_", " "), value) for key, value in shown.items() if value not in (None, "", [], {})]
     width = max((len(key) for key, _ in rows), default=0)
     lines = []

@@ -108,13 +108,16 @@ def close(session: Session, *, channel: ChannelRef, name: As) -> None:
     """
     payments = shared.payments_of(session, name)
     closed = payments.close(shared.channel_id(payments, channel))
-    due = payments.withdrawable_at(closed)
-    session.output.show(shared.payer_row(session, closed) | {"withdrawable_at": due or None})
+    session.output.show(shared.paying_row(session, payments, closed))
+    if payments.withdrawable_at(closed):
+        session.output.say("next: run it again then")
 
 
 @command(nouns, "list", CHAIN, TOKEN, KEYS)
 def list_(session: Session, *, name: As) -> None:
     """List the channels that NAME pays through, and those that it is paid through.
+
+    As NAME's books have them; `pyiot pay show` asks the chain.
 
     Example:
         pyiot pay list --as buyer
@@ -135,12 +138,12 @@ def show(session: Session, *, channel: ChannelRef, name: As) -> None:
 
     payments = shared.payments_of(session, name)
     wanted = shared.channel_id(payments, channel)
-    known = payments.payee.book.channel(wanted)
-    row = shared.payee_row(session, known) if known else shared.payer_row(session, payments.sync(wanted))
-    config = known.config if known else payments.payer.book.channel(wanted).config
-    row |= shared.stream_row(session, payments, wanted)
-    row |= {"voucher": known.voucher.encode()} if known is not None and known.signature else {}
-    session.output.show(row | {"terms": config_fields(config)})
+    if (paid := payments.sync_paid(wanted)) is not None:
+        row, config = shared.paid_row(session, paid), paid.config
+    else:
+        paying = payments.sync(wanted)
+        row, config = shared.paying_row(session, payments, paying), paying.config
+    session.output.show(row | shared.stream_row(session, payments, wanted) | {"terms": config_fields(config)})
 
 
 @command(nouns, "rebuild", CHAIN, TOKEN, KEYS)

@@ -100,6 +100,18 @@ def payee_row(session: Session, channel: PayeeChannel) -> dict[str, Any]:
     }
 
 
+def paying_row(session: Session, payments: Payments, channel: PayerChannel) -> dict[str, Any]:
+    """Return a channel that is paid through, and when an announced withdrawal can be taken."""
+    return payer_row(session, channel) | {"withdrawable_at": payments.withdrawable_at(channel) or None}
+
+
+def paid_row(session: Session, channel: PayeeChannel) -> dict[str, Any]:
+    """Return a channel that is paid into, the last voucher, and until when to claim where its payer is leaving."""
+    until = channel.withdraw_at + channel.config.withdraw_delay if channel.withdraw_at else None
+    voucher = {"voucher": channel.voucher.encode()} if channel.signature else {}
+    return payee_row(session, channel) | {"claim_until": until} | voucher
+
+
 def stream_row(session: Session, payments: Payments, channel: ChannelId) -> dict[str, Any]:
     """Return what is shown of a stream that is bought through a channel; nothing where none is."""
     bought = payments.purchases.find(channel)

@@ -90,7 +90,7 @@ def exit_code(error: PyIotEvmError) -> int:
     """Return the process's exit code for an error; a sale that ended without data is 1, even if it can be retried."""
     if error.code in _SALE_ENDED:
         return 1
-    if isinstance(error, InputError) or error.code == "passphrase":
+    if (isinstance(error, InputError) and not error.retryable) or error.code == "passphrase":
         return 2
     return 3 if error.retryable else 1
 

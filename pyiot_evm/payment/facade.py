@@ -188,6 +188,12 @@ class Payments:
         """Take over what the chain has of a channel that is paid through."""
         return self._payer_of(channel_id).sync(channel_id)
 
+    def sync_paid(self, channel_id: bytes) -> PayeeChannel | None:
+        """Take over what the chain has of a channel that this account is paid through; ``None`` where it is none."""
+        known = self.payee.book.channel(channel_id)
+        sides = [payee for payee in self.payees if known is not None and payee.domain == known.domain]
+        return sides[0].sync([known])[0] if known is not None and sides else known
+
     def withdrawable_at(self, channel: PayerChannel) -> int:
         """Return when an announced withdrawal can be taken, Unix seconds of chain time; 0 when none is."""
         return self._payer_of(channel.channel_id).withdrawable_at(channel)

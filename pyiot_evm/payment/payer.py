@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from pyiot_evm.chain.abi import encode
@@ -357,7 +358,10 @@ class Payer:
     def _finalize(self, channel: PayerChannel, initiated_at: int) -> None:
         due = initiated_at + channel.config.withdraw_delay
         if max(self.chain.now(), int(time.time()) if self.chain.is_devnet else 0) < due:
-            raise InputError(f"the withdrawal can be taken at {due}", hint="run the same command again then")
+            when = datetime.fromtimestamp(due, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+            raise InputError(
+                f"the withdrawal can be taken at {when}", hint="run the same command again then", retryable=True
+            )
         key = f"pay:finalize:{channel.channel_id}:{initiated_at}"
         self.account.transact(self.contract.finalize_withdraw(channel.config), key=key)
         self.book.set_closing(channel.channel_id, closing=True)

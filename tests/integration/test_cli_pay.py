@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,8 +84,12 @@ def test_pay__when_a_channel_is_used_by_hand__moves_exactly_what_was_sent(shell)
     assert (shown["balance"], shown["promised"], shown["claimed"]) == ("0.01 DUSD", "0.001 DUSD", "0.001 DUSD")
     closing = shell.json("pay", "close", channel["id"][:10], "--as", "buyer")
     assert (closing["state"], closing["withdrawable_at"] > time.time()) == ("closing", True)
-    refused = shell.json("pay", "close", channel["id"], "--as", "buyer", code=2)
-    assert "can be taken at" in refused["error"]["message"]
+    refused = shell.json("pay", "close", channel["id"], "--as", "buyer", code=3)
+    assert re.search(r"can be taken at \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ$", refused["error"]["message"])
+    assert re.search(r"withdrawable at  \d{4}-", shell.run("pay", "show", channel["id"], "--as", "buyer").stdout)
+    # The payee's `show` was what its book had, and did not say that the payer is leaving, nor until when to claim.
+    left = shell.json("pay", "show", channel["id"], "--as", "sensor")
+    assert (left["state"], left["claim_until"]) == ("closing", closing["withdrawable_at"])
 
 
 def test_send__when_the_file_cannot_be_written__shows_the_voucher_and_exits_1(shell):
