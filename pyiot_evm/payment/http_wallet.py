@@ -27,15 +27,22 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpWallet", "x402_errors"]
 
+_MAX_DIGITS: Final = 78
+_TRANSFER: Final = "eip3009"
+"""How money moves: by an ERC-3009 authorization; of Permit2 nobody here knows what was used."""
 _LEAST_FACTOR: Final = 3
 """x402's client pays in for no fewer payments at once."""
 
 
 def x402_errors(*ours: type[PyIotEvmError]) -> tuple[type[Exception], ...]:
-    """Return what x402's code raises where a server's words make no sense, and errors of ours beside them."""
+    """Return what x402's code, and what it is built on, raises at words that make no sense; and errors of ours."""
+    from eth_abi.exceptions import EncodingError  # noqa: PLC0415 - slow to import
+    from eth_keys.exceptions import BadSignature  # noqa: PLC0415
+    from eth_utils.exceptions import ValidationError  # noqa: PLC0415
     from x402.schemas.errors import PaymentError  # noqa: PLC0415 - the extra `gateway`
 
-    return (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, PaymentError, *ours)
+    python = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError)
+    return (*python, EncodingError, BadSignature, ValidationError, PaymentError, *ours)
 
 
 class HttpWallet:
@@ -172,7 +179,9 @@ class HttpWallet:
             fitting = [
                 option
                 for option in (terms.accepts if terms.x402_version == 2 else [])  # noqa: PLR2004 - the version
-                if option.network == network and Address(option.asset) == self._payments.chain.token
+                if option.network == network
+                and Address(option.asset) == self._payments.chain.token
+                and ((option.extra or {}).get("assetTransferMethod") or _TRANSFER) == _TRANSFER
             ]
         except (ValueError, TypeError, AttributeError, InputError) as error:
             raise InputError(f"nothing was paid: the server's terms cannot be read: {error}") from error
@@ -181,7 +190,7 @@ class HttpWallet:
             wanted = " or ".join(sorted(schemes))
             raise InputError(f"nothing was paid: the server takes no {wanted} in {self._payments.chain.token}")
         amount = str(chosen.get_amount())
-        if not amount.isascii() or not amount.isdigit():
+        if not amount.isascii() or not amount.isdigit() or len(amount) > _MAX_DIGITS:
             raise InputError(f"nothing was paid: the server's price is no amount: {amount[:40]!r}")
         if int(amount) > most:
             chain = self._payments.chain

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 from x402.http.utils import encode_payment_response_header
+from x402.mechanisms.evm.batch_settlement.errors import ERR_CUMULATIVE_AMOUNT_MISMATCH
 from x402.mechanisms.evm.types import TransactionReceipt
 from x402.schemas import SettleResponse
 
@@ -16,7 +17,7 @@ from pyiot_evm.chain.artifacts import load_artifact
 from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.contracts.dev_dollar import DevDollar
 from pyiot_evm.contracts.erc20 import Erc20
-from pyiot_evm.exceptions import BudgetError, PyIotEvmError, TransportError
+from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.gateway.signer import FacilitatorSigner
@@ -101,10 +102,11 @@ def ceilings(cheat):
 def test_get__when_the_server_never_delivers__one_payment_is_lost_and_counted(terms, payer):
     cheat = Cheat(terms, lambda _: (402, {"payment-required": encoded(terms)}))
     try:
-        with pytest.raises(PyIotEvmError):
+        with pytest.raises(TransportError) as caught:
             HttpPayer(payer.payments, scheme="batch-settlement").get(cheat.url, most=1000)
     finally:
         cheat.close()
+    assert (str(caught.value), caught.value.retryable) == ("the server refused the payment: Payment required", False)
     assert ceilings(cheat) == [1000]
     assert payer.payments.spending().in_period == 1000
 
@@ -134,26 +136,63 @@ def test_get__when_the_server_refuses_a_transfer_that_it_could_take__the_same_ke
 
 
 def test_get__when_a_corrective_402_has_a_forged_state__nothing_more_is_signed(terms, payer):
+    """A signature that is none ended in an error of a library below x402's, at each call again."""
+    top, signatures = str(1 << 200), ["0x" + "11" * 65, "0x" + "11" * 64 + "1b", "0x" + "00" * 65, "0x1", "zz", None]
+    forgeries = [("900000", signature) for signature in signatures] + [(top, signatures[0]), ("-1", signatures[0])]
+    forged = json.loads(json.dumps(terms)) | {"error": ERR_CUMULATIVE_AMOUNT_MISMATCH}
+
     def corrective(cheat):
-        forged = json.loads(json.dumps(terms)) | {"error": "batch_settlement_stale_cumulative_amount"}
+        ceiling, signature = forgeries[len(cheat.payments) - 1]
         channel = cheat.payments[-1]["voucher"]["channelId"]
         for option in forged["accepts"]:
             option["extra"]["channelState"] = {
                 "channelId": channel, "balance": "1000000", "totalClaimed": "0", "withdrawRequestedAt": 0,
-                "refundNonce": "0", "chargedCumulativeAmount": "900000",
+                "refundNonce": "0", "chargedCumulativeAmount": ceiling,
             }  # fmt: skip
-            option["extra"]["voucherState"] = {"signedMaxClaimable": "900000", "signature": "0x" + "11" * 65}
+            option["extra"]["voucherState"] = {"signedMaxClaimable": ceiling, "signature": signature}
         return 402, {"payment-required": encoded(forged)}
 
     cheat = Cheat(terms, corrective)
     try:
-        for _ in range(2):
-            with pytest.raises(PyIotEvmError):
+        for _ in forgeries:
+            with pytest.raises(TransportError, match=f"the server refused the payment: {forged['error']}"):
                 HttpPayer(payer.payments, scheme="batch-settlement").get(cheat.url, most=1000)
     finally:
         cheat.close()
-    assert ceilings(cheat)
-    assert max(ceilings(cheat)) <= 1000
+    assert ceilings(cheat) == [1000] * len(forgeries)
+    assert payer.payments.spending().in_period == 1000
+
+
+NAMED = {"name": "DevDollar", "version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("amount", "9" * 5000, "price is no amount"),
+        ("amount", "-1", "price is no amount"),
+        ("amount", "\u0661", "price is no amount"),
+        ("amount", str(1 << 256), "at most"),
+        ("maxTimeoutSeconds", 10**80, "nothing was paid"),
+        ("payTo", "nobody", "Address is not hex"),
+        ("extra", None, "terms cannot be read"),
+        ("extra", {}, "EIP-712 domain|terms are no channel's"),
+        ("extra", NAMED | {"assetTransferMethod": "permit2", "receiverAuthorizer": "0x" + "11" * 20}, "takes no"),
+    ],
+)
+def test_get__when_the_terms_make_no_sense__nothing_is_signed(terms, payer, name, value, problem):
+    """Some ended in errors of Python or of a library; by Permit2 something was signed that nothing here can follow."""
+    for option in terms["accepts"]:
+        option[name] = value
+    cheat = Cheat(terms, lambda _: (200, {}))
+    try:
+        for scheme in ("exact", "batch-settlement"):
+            with pytest.raises(InputError, match=problem):
+                HttpPayer(payer.payments, scheme=scheme).get(cheat.url, most=1000)
+    finally:
+        cheat.close()
+    assert cheat.payments == []
+    assert payer.payments.payer.book.payments() == []
 
 
 def test_get__when_the_terms_are_nested_without_end__is_refused(payer):
@@ -175,7 +214,7 @@ def test_get__when_the_price_rises_above_the_maximum__nothing_is_signed(terms, p
         option["amount"] = "1001"
     cheat = Cheat(terms, lambda _: (200, {}))
     try:
-        with pytest.raises(PyIotEvmError):
+        with pytest.raises(BudgetError, match=r"it costs 0\.001001 DUSD, at most 0\.001 DUSD may be paid"):
             HttpPayer(payer.payments).get(cheat.url, most=1000)
     finally:
         cheat.close()
@@ -187,7 +226,7 @@ def test_get__when_the_terms_are_in_another_token__nothing_is_signed(terms, paye
         option["asset"] = "0x" + "77" * 20
     cheat = Cheat(terms, lambda _: (200, {}))
     try:
-        with pytest.raises(PyIotEvmError):
+        with pytest.raises(InputError, match=f"the server takes no batch-settlement or exact in {payer.chain.token}"):
             HttpPayer(payer.payments).get(cheat.url, most=1000)
     finally:
         cheat.close()
@@ -326,10 +365,18 @@ def test_accept__when_vouchers_come_twice_and_in_another_order__each_is_charged_
     assert [claim.amount for claim in payee.payments.claim()] == [3000]
 
 
-@pytest.mark.parametrize("amount", [0, -1, 1 << 128, (1 << 256) - 1])
-def test_pay__when_the_amount_is_none_or_too_large__signs_nothing(payer, machines, amount):
+@pytest.mark.parametrize(
+    ("amount", "problem"),
+    [
+        (0, "a payment is at least 1 base unit, not 0"),
+        (-1, "a payment is at least 1 base unit, not -1"),
+        (1 << 128, r"holds 1000 DUSD, the channel needs 340282366920938463463374607431768\.211456"),
+        ((1 << 256) - 1, r"holds 1000 DUSD, the channel needs 1157920892\d+\.639935"),
+    ],
+)
+def test_pay__when_the_amount_is_none_or_too_large__signs_nothing(payer, machines, amount, problem):
     payee = machines.new("payee")
-    with pytest.raises(PyIotEvmError):
+    with pytest.raises(InputError, match=problem):
         payer.payments.pay(payee.address, amount)
     assert [channel.ceiling for channel in payer.payments.channels()[0]] in ([], [0])
     assert payer.payments.payer.book.payments() == []
@@ -349,5 +396,5 @@ def test_pay__when_amounts_are_the_least_and_the_greatest__each_unit_is_claimed(
     assert sum(claim.amount for claim in receiving.claim()) == top
     receiving.settle()
     assert chain.call(Erc20(chain.token).balance_of(payee.address)) == top
-    with pytest.raises(PyIotEvmError):
+    with pytest.raises(InputError, match=r"holds 0 DUSD, the channel needs 0\.000001"):
         rich.payments.pay(payee.address, 1)
