@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import signal
 import sys
-import traceback
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,13 +23,15 @@ from pyiot_evm.home import LIGHT, Home
 from pyiot_evm.market import atomic
 from pyiot_evm.market.journal import Journal
 
+sys.path.insert(0, str(Path(__file__).parent))
+from children import end_of, in_child
+
 for _module in ("cryptography.hazmat.primitives.ciphers.aead", "pyiot_evm.frames", "pyiot_evm.contracts.erc20",
                 "pyiot_evm.market.preparing", "pyiot_evm.market.resale"):  # fmt: skip
     import_module(_module)  # what each of some five hundred children would load by itself
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from pyiot_evm.chain import Chain
 
@@ -111,29 +112,17 @@ class Stage:
     def run(self, story: Callable[..., dict[str, Any]], fatal: int | None) -> tuple[int, dict[str, Any] | None, int]:
         """Run a story in a child; return how it ended, its result, and how many points it passed."""
         result = self.folder / "result"
-        result.unlink(missing_ok=True)
-        child = os.fork()
-        if child == 0:
-            self._play(story, fatal, result)
-        _, status = os.waitpid(child, 0)
-        ending, points = pickle.loads(result.read_bytes()) if result.exists() else (None, 0)
+        status, found = end_of(in_child(lambda: self._play(story, fatal), result), result)
+        ending, points = found or (None, 0)
         return status, ending, points
 
-    def _play(self, story: Callable[..., dict[str, Any]], fatal: int | None, result: Path) -> None:
-        code = 1
-        try:
-            points = Points(fatal)
-            points.install()
-            home = Home(self.folder / "home", passphrase=lambda: _PASSPHRASE, cost=LIGHT)
-            with connect(self.chain.url, home=home) as chain:
-                ending = story(chain, self.folder, points, points)
-            result.write_bytes(pickle.dumps((ending, points.count)))
-            code = 0
-        except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
-            traceback.print_exc(file=sys.stderr)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
+    def _play(self, story: Callable[..., dict[str, Any]], fatal: int | None) -> tuple[dict[str, Any], int]:
+        points = Points(fatal)
+        points.install()
+        home = Home(self.folder / "home", passphrase=lambda: _PASSPHRASE, cost=LIGHT)
+        with connect(self.chain.url, home=home) as chain:
+            ending = story(chain, self.folder, points, points)
+        return ending, points.count
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import secrets
 import signal
 import sys
 import threading
-import traceback
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +29,7 @@ from pyiot_evm.payment.http_client import HttpPayer
 from pyiot_evm.payment.store import PaymentStore
 
 sys.path.insert(0, str(Path(__file__).parent))
+from children import end_of, in_child
 from gateway_kit import LATEST, dollars, journal_of, until
 
 SENDING = "eth_sendRawTransaction"
@@ -104,6 +104,7 @@ class Gateways:
     def __init__(self, chain, folder):
         self.chain, self.folder, self.port = chain, folder, free_port()
         self.url, self.child, self.counted = f"http://127.0.0.1:{self.port}", None, folder / "counted"
+        self.points = None
         with connect(chain.url, home=home_of(folder / "selling")) as mine:
             seller = Machine.create(mine, "sensor", curve="p256", ether=0, dollars=0)
             journal_of(mine, "sensor", 5)
@@ -111,17 +112,7 @@ class Gateways:
         chain.fund(self.address, ether=10)
 
     def start(self, fatal=None):
-        self.child = os.fork()
-        if self.child == 0:
-            code = 1
-            try:
-                self.serve(Points(fatal))
-                code = 0
-            except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
-                traceback.print_exc(file=sys.stderr)
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
+        self.child = in_child(lambda: self.serve(Points(fatal)), self.counted)
         until(lambda: requests.get(f"{self.url}/health", timeout=2).status_code == 200)
 
     def serve(self, points):
@@ -130,13 +121,13 @@ class Gateways:
         with connect(self.chain.url, home=home_of(self.folder / "selling")) as mine:
             gateway = Gateway(Machine.open(mine, "sensor"), GatewayConfig(price_latest=LATEST))
             gateway.run(port=self.port, stop=stop, report=lambda _: points.install())
-        self.counted.write_text(str(points.count))
+        return points.count
 
     def end(self):
         """End it as Ctrl-C does, and tell whether it had died at its point, or did on its way out."""
         with suppress(ProcessLookupError):
             os.kill(self.child, signal.SIGTERM)
-        _, status = os.waitpid(self.child, 0)
+        status, self.points = end_of(self.child, self.counted)
         assert status == 0 or os.WTERMSIG(status) == signal.SIGKILL
         return status != 0
 
@@ -189,7 +180,7 @@ def test_gateway__when_killed_at_any_point_of_a_payment__the_payer_is_answered_a
         return gateways.end() or has_died
 
     assert not buy_two(None)
-    points = int(gateways.counted.read_text())
+    points = gateways.points
     assert points >= FEWEST[scheme]
     deaths = [fatal for fatal in range(1, points + 1) if buy_two(fatal)]
     assert len(deaths) > points - 3  # the watchtower's own points come when they come

@@ -2,13 +2,12 @@
 
 import json
 import os
-import pickle
 import secrets
 import signal
 import subprocess
 import sys
-import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from pyiot_evm.payment.store import PaymentStore
 from pyiot_evm.types import Address
 
 sys.path.insert(0, str(Path(__file__).parent))
+from children import end_of, in_child
 from gateway_kit import (
     LATEST,
     GatewayProcess,
@@ -197,27 +197,16 @@ class Points:
 
 def bought_by_a_child(chain, name, url, scheme, fatal, folder):
     """Buy once in a process of its own, killed at a point; return how it ended and how many points there are."""
-    result = folder / "result"
-    result.unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            points = Points(fatal)
-            with connect(chain.url, home=Home(chain.home.path, passphrase=lambda: PASSPHRASE, cost=LIGHT)) as mine:
-                payments = Machine.open(mine, name).payments
-                payer = HttpPayer(payments, scheme=scheme)
-                points.install()
-                bought = payer.get(url, most=LATEST)
-            result.write_bytes(pickle.dumps((bought.status, json.loads(bought.body)["rows"], points.count)))
-            code = 0
-        except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
-            traceback.print_exc(file=sys.stderr)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return status, pickle.loads(result.read_bytes()) if result.exists() else None
+
+    def buy():
+        points = Points(fatal)
+        with connect(chain.url, home=Home(chain.home.path, passphrase=lambda: PASSPHRASE, cost=LIGHT)) as mine:
+            payer = HttpPayer(Machine.open(mine, name).payments, scheme=scheme)
+            points.install()
+            bought = payer.get(url, most=LATEST)
+        return bought.status, json.loads(bought.body)["rows"], points.count
+
+    return end_of(in_child(buy, folder / "result"), folder / "result")
 
 
 @pytest.mark.timeout(600)
@@ -292,26 +281,21 @@ def test_get__when_the_gateway_is_killed_in_mid_request__the_same_command_pays_o
 
 def test_get__when_two_processes_buy_at_once__they_cannot_exceed_the_budget_together(chain, gateway, buyer, tmp_path):
     buyer.payments.set_budget(Budget(each_period=5 * LATEST))
-    children = []
-    for number in range(2):
-        child = os.fork()
-        if child == 0:
-            bought = 0
-            try:
-                with connect(chain.url, home=Home(chain.home.path, passphrase=lambda: PASSPHRASE, cost=LIGHT)) as mine:
-                    payer = HttpPayer(Machine.open(mine, buyer.name).payments, scheme="batch-settlement")
-                    for _ in range(5):
-                        try:
-                            bought += payer.get(gateway.latest, most=LATEST).status == 200
-                        except BudgetError:
-                            break
-            finally:
-                (tmp_path / str(number)).write_text(str(bought))
-                os._exit(0)
-        children.append(child)
-    for child in children:
-        os.waitpid(child, 0)
-    assert sum(int((tmp_path / str(number)).read_text()) for number in range(2)) == 5
+
+    def buy():
+        bought = 0
+        with connect(chain.url, home=Home(chain.home.path, passphrase=lambda: PASSPHRASE, cost=LIGHT)) as mine:
+            payer = HttpPayer(Machine.open(mine, buyer.name).payments, scheme="batch-settlement")
+            with suppress(BudgetError):
+                for _ in range(5):
+                    bought += payer.get(gateway.latest, most=LATEST).status == 200
+        return bought
+
+    results = [tmp_path / str(number) for number in range(2)]
+    children = [(in_child(buy, result), result) for result in results]
+    endings = [end_of(*child) for child in children]
+    assert [status for status, _ in endings] == [0, 0]
+    assert sum(bought for _, bought in endings) == 5
     assert sum(charged(chain, buyer.address)) == 5 * LATEST == buyer.payments.spending().in_period
 
 

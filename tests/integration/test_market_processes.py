@@ -6,14 +6,12 @@ The children are forked, so nothing in this process may run in a thread: a lock 
 from __future__ import annotations
 
 import os
-import pickle
-import sys
 import time
-import traceback
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from children import end_of, in_child
 
 from pyiot_evm import Devnet, Machine, connect
 from pyiot_evm.backup import restore_backup, write_backup
@@ -48,24 +46,24 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
 def at_once(chain: Chain, folder: Path, act: Callable[[Chain], Any]) -> list[Any]:
     """Do one thing in several processes at the same moment; return what each came to."""
     start = time.time() + 1.0
-    children = [os.fork() or _child(chain.url, folder, act, start, number) for number in range(_PROCESSES)]
-    for child in children:
-        assert os.waitpid(child, 0)[1] == 0
-    return [pickle.loads((folder / f"result{number}").read_bytes()) for number in range(_PROCESSES)]
+    results = [folder / f"result{number}" for number in range(_PROCESSES)]
+    children = [(_beside(chain.url, folder, act, start=start, result=result), result) for result in results]
+    endings = [end_of(*child) for child in children]
+    assert [status for status, _ in endings] == [0] * _PROCESSES
+    return [found for _, found in endings]
 
 
-def _child(url: str, folder: Path, act: Callable[[Chain], Any], start: float, number: int) -> int:
-    code = 1
-    try:
+def _beside(
+    url: str, folder: Path, act: Callable[[Chain], Any], *, start: float = 0.0, result: Path | None = None
+) -> int:
+    """Do a thing in a process of its own, at a moment; return the process."""
+
+    def run() -> Any:
         with connect(url, home=home_at(folder / "home")) as chain:
             time.sleep(max(0.0, start - time.time()))
-            (folder / f"result{number}").write_bytes(pickle.dumps(act(chain)))
-        code = 0
-    except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
-        traceback.print_exc(file=sys.stderr)
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+            return act(chain)
+
+    return in_child(run, result)
 
 
 def count(chain: Chain, kind: Any) -> int:
@@ -97,7 +95,7 @@ def test_buy__when_several_processes_buy_the_same__pays_once(chain: Chain, tmp_p
                 seller.serve(once=True)
                 time.sleep(0.1)
 
-    serving = os.fork() or _child(chain.url, tmp_path, serve, 0.0, _PROCESSES)
+    serving = _beside(chain.url, tmp_path, serve)
     try:
         found = at_once(chain, tmp_path, buy)
     finally:

@@ -6,14 +6,13 @@ is lost, and no money is paid in twice.
 """
 
 import os
-import pickle
 import shutil
 import signal
 import sys
-import traceback
 from contextlib import contextmanager
 
 import pytest
+from children import end_of, in_child
 
 from pyiot_evm import Devnet, Machine, connect
 from pyiot_evm.chain.rpc import RpcClient
@@ -176,29 +175,17 @@ class Stage:
 
     def run(self, story, fatal):
         result = self.folder / "result"
-        result.unlink(missing_ok=True)
-        child = os.fork()
-        if child == 0:
-            self.play(story, fatal, result)
-        _, status = os.waitpid(child, 0)
-        found, points = pickle.loads(result.read_bytes()) if result.exists() else (None, 0)
+        status, ending = end_of(in_child(lambda: self.play(story, fatal), result), result)
+        found, points = ending or (None, 0)
         return status, found, points
 
-    def play(self, story, fatal, result):
-        code = 1
-        try:
-            points = Points(fatal)
-            points.install()
-            home = Home(self.folder / "home", passphrase=lambda: PASSPHRASE, cost=LIGHT)
-            with connect(self.chain.url, home=home) as chain:
-                found = story(chain, points)
-            result.write_bytes(pickle.dumps((found, points.count)))
-            code = 0
-        except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
-            traceback.print_exc(file=sys.stderr)
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
+    def play(self, story, fatal):
+        points = Points(fatal)
+        points.install()
+        home = Home(self.folder / "home", passphrase=lambda: PASSPHRASE, cost=LIGHT)
+        with connect(self.chain.url, home=home) as chain:
+            found = story(chain, points)
+        return found, points.count
 
 
 @pytest.fixture(scope="module")

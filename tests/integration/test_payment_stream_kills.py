@@ -11,11 +11,12 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 
 import pytest
+from children import end_of, in_child
 from starlette.websockets import WebSocket
 from websockets.sync.client import ClientConnection
 
@@ -94,39 +95,23 @@ class Points:
         return wrapped
 
 
-def spawn(play, *arguments):
-    """Run a function in a child of its own."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        play(*arguments)
-        code = 0
-    except BaseException:  # noqa: BLE001 - the child must not run on as a second pytest
-        traceback.print_exc(file=sys.stderr)
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
-
-
 def home_of(folder):
     return Home(folder, passphrase=lambda: "a passphrase of the tests", cost=LIGHT)
 
 
-def sell(chain_url, folder, port, fatal, counted):
-    """Serve until killed or told to end; write down how many points were passed."""
+def sell(chain_url, folder, port, fatal):
+    """Serve until killed or told to end; return how many points were passed."""
     points = Points(fatal)
     with connect(chain_url, home=home_of(folder)) as chain:
         gateway = Gateway(Machine.open(chain, "seller"), GatewayConfig(price_stream=PRICE))
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         gateway.run(port=port, stop=stop, report=lambda _: points.install())
-    counted.write_text(str(points.count))
+    return points.count
 
 
-def buy(chain_url, folder, name, url, device, mode, count, fatal, result):
-    """Buy some readings; write down what came, line by line, and in the end what the book says."""
+def buy(chain_url, folder, name, url, device, mode, count, fatal, noted):
+    """Buy some readings; write down what came, line by line, and return what the book says in the end."""
     points = Points(fatal)
     with connect(chain_url, home=home_of(folder)) as chain:
         machine = Machine.open(chain, name)
@@ -134,7 +119,7 @@ def buy(chain_url, folder, name, url, device, mode, count, fatal, result):
         points.install()
         book = machine.payments.payer.book
         options = {"max_price": MONEY, "mode": mode, "follow": False, "prepay": count, "patience": 60}
-        with result.with_suffix(".came").open("a") as came, machine.stream(url, device, **options) as stream:
+        with noted.open("a") as came, machine.stream(url, device, **options) as stream:
             for reading in stream:
                 came.write(f"{reading.seq}\n")
                 came.flush()
@@ -142,7 +127,7 @@ def buy(chain_url, folder, name, url, device, mode, count, fatal, result):
         bought = [item.seq for item in stream._buyer.purchases.bought(device)]
         (channel,) = book.channels()
         spent = machine.payments.spending().in_period
-        result.write_bytes(pickle.dumps((bought, spent, channel.ceiling, channel.balance, stream.purchase, passed)))
+        return bought, spent, channel.ceiling, channel.balance, stream.purchase, passed
 
 
 class Stage:
@@ -168,7 +153,8 @@ class Stage:
         return machine
 
     def gateway(self, fatal=None):
-        pid = spawn(sell, self.chain.url, self.folder / "selling", self.port, fatal, self.folder / "counted")
+        serve = partial(sell, self.chain.url, self.folder / "selling", self.port, fatal)
+        pid = in_child(serve, self.folder / "counted")
         self.children.append(pid)
         end = time.monotonic() + 30
         while time.monotonic() < end:
@@ -185,18 +171,10 @@ class Stage:
         name = f"buyer{self.buyers}"
         self.new(name, self.folder / "buying" / name)
         result = self.folder / f"{name}.result"
-        return lambda fatal=None: spawn(
-            buy,
-            self.chain.url,
-            self.folder / "buying" / name,
-            name,
-            self.url,
-            self.device,
-            mode,
-            self.count,
-            fatal,
-            result,
-        ), result
+        bought = partial(
+            buy, self.chain.url, self.folder / "buying" / name, name, self.url, self.device, mode, self.count
+        )
+        return lambda fatal=None: in_child(partial(bought, fatal, result.with_suffix(".came")), result), result
 
     def clear(self):
         """End what a failed test left."""
@@ -207,8 +185,9 @@ class Stage:
 
     def end(self, pid):
         os.kill(pid, signal.SIGTERM)
-        assert os.waitpid(pid, 0)[1] == 0
-        return int((self.folder / "counted").read_text())
+        status, count = end_of(pid, self.folder / "counted")
+        assert status == 0
+        return count
 
     def money(self):
         """Claim and settle everything; return what the seller got in all."""

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from children import in_child
 
 from pyiot_evm.chain import Call, Chain, Devnet, FeePolicy, connect
 from pyiot_evm.chain.calls import to_hex, to_int
@@ -428,13 +429,7 @@ def test_wait__when_it_ran_out_of_gas__says_so(suite, devnet, account, payee):
 
 def test_fork__when_a_child_uses_the_chain__gets_connections_of_its_own(devnet, account, payee):
     account.transact(gift(payee))
-    child = os.fork()
-    if child == 0:
-        try:
-            account.transact(gift(payee))
-        except BaseException:  # noqa: BLE001 - the parent looks at the exit code
-            os._exit(1)
-        os._exit(0)
+    child = in_child(lambda: account.transact(gift(payee)))
     assert os.waitpid(child, 0)[1] == 0
     assert account.transact(gift(payee)).status == 1
     assert devnet.balance(payee) == 3
