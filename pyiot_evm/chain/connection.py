@@ -187,9 +187,10 @@ class Chain(DevnetControls):
         """Return the latest block's number."""
         return to_int(self.rpc("eth_blockNumber"))
 
-    def now(self) -> int:
-        """Return the latest block's time, Unix seconds: the clock that deadlines go by."""
-        return to_int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"])  # noqa: FBT003 - JSON-RPC has no names
+    def now(self, *, confirmed: bool = False) -> int:
+        """Return the time by which deadlines go, Unix seconds: the latest block's, or that of the latest that stays."""
+        block = hex(max(self.block_number() - self.confirmations, 0)) if confirmed else "latest"
+        return to_int(self.rpc("eth_getBlockByNumber", block, False)["timestamp"])  # noqa: FBT003 - JSON-RPC has no names
 
     def balance(self, address: Address) -> int:
         """Return an account's ether, in wei."""

@@ -18,6 +18,7 @@ __all__: list[str] = []
 _COLUMNS = {"id": "CHANNEL", "role": "ROLE", "state": "STATE", "with": "WITH"} | {
     "balance": "BALANCE", "promised": "PROMISED", "claimed": "CLAIMED",
 }  # fmt: skip
+_WAITING = {"id": "PAYMENT", "price": "PRICE", "payee": "PAYEE", "url": "URL"}
 Limit = str | None
 
 
@@ -125,6 +126,37 @@ def list_(session: Session, *, name: As) -> None:
     paying, paid = shared.payments_of(session, name).channels()
     rows = [shared.payer_row(session, c) for c in paying] + [shared.payee_row(session, c) for c in paid]
     session.output.show_rows("channels", rows, _COLUMNS, f"{name} has no channels")
+
+
+@command(nouns, "waiting", CHAIN, TOKEN, KEYS)
+def waiting(session: Session, *, name: As) -> None:
+    """List NAME's payments over HTTP that wait for their answers.
+
+    The server was not reached, or does not answer. `pyiot pay get` for the same URL sends the same payment again. After
+    a day an answer is not waited for any more. A payment counts against the budget until nobody can take it.
+
+    Example:
+        pyiot pay waiting --as buyer
+    """
+    rows = [shared.waiting_row(session, item) for item in shared.payments_of(session, name).waiting.all()]
+    session.output.show_rows("payments", rows, _WAITING, f"no payment of {name} waits")
+
+
+@command(nouns, "drop", CHAIN, TOKEN, KEYS)
+def drop(
+    session: Session,
+    *,
+    payment: Annotated[str, typer.Argument(metavar="PAYMENT", help="A payment's id, or its first characters.")],
+    name: As,
+) -> None:
+    """Wait no longer for the answer to a payment over HTTP: its URL is bought anew then.
+
+    The server may still take what it was sent, so it stays counted. A payment with a key waits while it can be taken.
+
+    Example:
+        pyiot pay drop pay_3fa9c1d2 --as buyer
+    """
+    session.output.show(shared.waiting_row(session, shared.payments_of(session, name).waiting.drop(payment)))
 
 
 @command(nouns, "show", CHAIN, TOKEN, KEYS)

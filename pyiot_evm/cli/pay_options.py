@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.budgets import Budget, Spending
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.http_client import Bought, Quote
+    from pyiot_evm.payment.http_waiting import WaitingPayment
     from pyiot_evm.payment.payer import SentPayment
     from pyiot_evm.payment.records import PayeeChannel, PayerChannel
     from pyiot_evm.payment.vault import Moved
@@ -165,6 +166,19 @@ def quote_row(session: Session, quote: Quote) -> dict[str, Any]:
         return {"dry_run": True, "status": quote.status, "costs": money(session, 0)}
     costs = {"costs": money(session, quote.amount), "scheme": quote.scheme, "payee": quote.payee}
     return {"dry_run": True, "status": quote.status, **costs}
+
+
+def waiting_row(session: Session, payment: WaitingPayment) -> dict[str, Any]:
+    """Return what is shown of a payment that waits for its answer."""
+    return {
+        "id": payment.id,
+        "url": payment.url,
+        "payee": payment.payee,
+        "price": money(session, payment.price, payment.token),
+        "at": payment.at,
+        "good_until": payment.good_until,
+        "key": payment.has_key,
+    }
 
 
 def moved_row(session: Session, moved: Moved) -> dict[str, Any]:

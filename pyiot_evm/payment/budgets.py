@@ -110,7 +110,7 @@ class Budgets:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._money = money
+        self.money = money
 
     def set(self, payer: Address, token: Address, budget: Budget | None) -> None:
         """Set a payer's budget in a token; ``None`` takes it away. What was spent stays counted."""
@@ -157,7 +157,7 @@ class Budgets:
         )
         for what, limit, before in limits:
             if limit is not None and before + amount > limit:
-                allowed, gone, asked = (self._money(token, units) for units in (limit, before, amount))
+                allowed, gone, asked = (self.money(token, units) for units in (limit, before, amount))
                 raise BudgetError(
                     f"the budget allows {allowed} for {what}: {gone} are spent, {asked} more are asked", hint=_HINT
                 )
@@ -170,7 +170,7 @@ class Budgets:
         """
         budget = self.get(payer, token)
         if budget is not None and budget.each_payment is not None and price > budget.each_payment:
-            allowed, asked = self._money(token, budget.each_payment), self._money(token, price)
+            allowed, asked = self.money(token, budget.each_payment), self.money(token, price)
             raise BudgetError(f"the budget allows {allowed} for a payment: {asked} are asked", hint=_HINT)
 
     def spend(self, database: sqlite3.Connection, payer: Address, token: Address, payee: Address, amount: int) -> int:

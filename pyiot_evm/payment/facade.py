@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING
 
 from pyiot_evm.exceptions import ConfigurationError, InputError
 from pyiot_evm.payment.budgets import Budget, Budgets, Spending
+from pyiot_evm.payment.http_book import HttpBook
+from pyiot_evm.payment.http_lanes import Lanes
+from pyiot_evm.payment.http_waiting import WaitingPayments
 from pyiot_evm.payment.payee import Payee, Watchtower
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeeBook, PayeePolicy
 from pyiot_evm.payment.payer import Payer, PayerPolicy, SentPayment
@@ -133,6 +136,12 @@ class Payments:
     def purchases(self) -> StreamPurchases:
         """What this account buys by the stream: where each is, what came, and what went wrong."""
         return StreamPurchases(self.payer.book)
+
+    @cached_property
+    def waiting(self) -> WaitingPayments:
+        """Payments over HTTP that wait for their answers."""
+        book = HttpBook(self.store, self.payer.book, self.budgets)
+        return WaitingPayments(self.chain, book, Lanes(self.chain.path, self.address, self.paying.channels))
 
     def _own_payer(self) -> Payer:
         if self.additions.channels == self.payer.contract.address:

@@ -121,7 +121,8 @@ class HttpBook:
                 paid = max(ceiling - self._payer.channel(channel).ceiling, 0)
                 self._payer.raise_ceiling(channel, ceiling)
             if paid > most:
-                raise BudgetError(f"it costs {paid} base units more, {most} were allowed")
+                more, allowed = (self._budgets.money(purchase.token, units) for units in (paid, most))
+                raise BudgetError(f"it costs {more} more, at most {allowed} may be paid; nothing was signed")
             self._budgets.check_each(self._payer.payer, purchase.token, amount)
             hour = self._budgets.spend(database, self._payer.payer, purchase.token, purchase.payee, paid)
             made = replace(purchase, paid=paid, hour=hour)
@@ -158,20 +159,9 @@ class HttpBook:
             )
 
     def keep_answer(self, purchase: Purchase, body: bytes, content_type: str, status: int) -> None:
-        """Keep an answer that came while another address is asked for, or whose payment has a key."""
+        """Keep the answer to a payment that has a key."""
         answer = json.dumps({"status": status, "type": content_type, "body": body.hex()})
         self._change("answer = ?", purchase, answer)
-
-    def take_answer(self, url: str) -> tuple[Purchase, dict[str, Any]] | None:
-        """Take out an answer that was kept for an address."""
-        with self._store.write():
-            query = "SELECT * FROM http_purchases WHERE payer = ? AND url = ? AND answer IS NOT NULL"
-            rows = self._store.read(query, self._payer.payer.hex(), url)
-            found = next((row for row in rows if not _purchase(row).is_named), None)
-            if found is None:
-                return None
-            self.finish(_purchase(found))
-        return _purchase(found), json.loads(found["answer"])
 
     def named(self, identifier: str, url: str) -> tuple[Purchase, dict[str, Any] | None] | None:
         """Return the payment of a key, and its answer where it has one.
@@ -187,13 +177,10 @@ class HttpBook:
             raise InputError(f"the key names a payment for {found[0]['url']}")
         return _purchase(found[0]), None if found[0]["answer"] is None else json.loads(found[0]["answer"])
 
-    def unanswered(self, *, url: str | None = None, payee: Address | None = None, lane: int = -1) -> list[Purchase]:
+    def unanswered(self) -> list[Purchase]:
         """Return payments that were begun and not answered: under way, or interrupted where nobody holds their lane."""
         query = "SELECT * FROM http_purchases WHERE payer = ? AND answer IS NULL ORDER BY rowid"
-        found = [_purchase(row) for row in self._store.read(query, self._payer.payer.hex())]
-        if url is not None:
-            return [purchase for purchase in found if purchase.url == url and not purchase.is_named]
-        return [purchase for purchase in found if (purchase.payee, purchase.lane) == (payee, lane)]
+        return [_purchase(row) for row in self._store.read(query, self._payer.payer.hex())]
 
     def is_unanswered(self, purchase: Purchase) -> bool:
         """Whether a payment is as it was: not answered meanwhile."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -124,6 +124,7 @@ class HttpPayer:
         self._wallet = HttpWallet(payments, self._book, voucher_signer=voucher_signer)
         self._session = HttpSession(timeout)
         self._lanes = Lanes(payments.chain.path, payments.address, payments.paying.channels)
+        self._waiting = payments.waiting
 
     def get(self, url: str, *, most: int, key: str | None = None) -> Bought:
         """Get an address, and pay at most ``most`` base units of the chain's token for it.
@@ -150,8 +151,9 @@ class HttpPayer:
         terms = self._wallet.terms(response, self._schemes, most=most)
         payee = Address(terms.accepts[0].pay_to)
         with self._lanes.take(payee) as lane:
-            self._clear(payee, lane)
-            if (known := self._known(url, identifier, is_named=key is not None)) is not None:
+            self._tidy(payee, lane)
+            known = self._known(url, identifier, is_named=key is not None, held=(payee, lane))
+            if known is not None:
                 return known
             return self._buy(Purchase(identifier, url, payee, lane, self._payments.chain.token), terms, most)
 
@@ -190,38 +192,55 @@ class HttpPayer:
 
     # What was interrupted
 
-    def _known(self, url: str, identifier: str, *, is_named: bool) -> Bought | None:
-        """Return the answer to a payment that was made before: kept, or got by sending it again."""
+    def _known(
+        self, url: str, identifier: str, *, is_named: bool, held: tuple[Address, int] | None = None
+    ) -> Bought | None:
+        """Return the answer to a payment that was made before: kept, or got by sending it again.
+
+        Args:
+            url: What is asked for.
+            identifier: The payment's, where it has a key.
+            is_named: Whether it has.
+            held: The lane that is held already.
+
+        Raises:
+            TransportError: The payment of this key is under way.
+        """
+        waiting = [purchase for purchase in self._book.unanswered() if purchase.url == url and not purchase.is_named]
         if is_named:
-            found = self._book.named(identifier, url)
-            waiting = [] if found is None or found[1] is not None else [found[0]]
-        else:
-            found, waiting = self._book.take_answer(url), self._book.unanswered(url=url)
-        if found is not None and found[1] is not None:
-            purchase, answer = found[0], found[1]
-            paid = max(purchase.paid, _price_of(_payload_of(purchase.header)))
-            return Bought(answer["status"], bytes.fromhex(answer["body"]), answer["type"], paid, purchase.url)
+            purchase, answer = self._book.named(identifier, url) or (None, None)
+            waiting = [] if purchase is None else [purchase]
+            if purchase is not None and answer is not None:
+                paid = max(purchase.paid, _price_of(_payload_of(purchase.header)))
+                return Bought(answer["status"], bytes.fromhex(answer["body"]), answer["type"], paid, purchase.url)
         for purchase in waiting:
-            with self._lanes.hold(purchase.payee, purchase.lane) as is_held:
-                if is_held and self._book.is_unanswered(purchase):
+            lane = purchase.payee, purchase.lane
+            with nullcontext(enter_result=True) if lane == held else self._lanes.hold(*lane) as is_held:
+                if is_named and not is_held:
+                    raise TransportError("the payment of this key is under way, or another one to its payee is")
+                if is_named and not self._book.is_unanswered(purchase):  # it was answered before the lane was free
+                    return self._known(url, identifier, is_named=True, held=lane)
+                if is_held and self._book.is_unanswered(purchase) and self._waiting.end([purchase]):
                     got = self._resume(purchase)
                     if got is not None:
                         return got
         return None
 
-    def _clear(self, payee: Address, lane: int) -> None:
-        """Finish what was interrupted in a lane; an answer to another address is kept for whoever asks for it."""
-        for purchase in self._book.unanswered(payee=payee, lane=lane):
-            try:
-                self._resume(purchase, keep=True)
-            except TransportError as error:
-                _log.warning("a payment for %s waits for its answer: %s", purchase.url, error)
+    def _tidy(self, payee: Address, lane: int) -> None:
+        """Look at what was interrupted in a lane, without asking its server: that may never answer.
 
-    def _resume(self, purchase: Purchase, *, keep: bool = False) -> Bought | None:
-        """Send an interrupted payment again; ``None`` where it never left, or the server does not take it."""
-        if not purchase.header:
-            self._book.undo(purchase)
-            return None
+        What can come to nothing any more is forgotten. The rest waits for whoever asks for its address again. What its
+        voucher promised stays promised; its deposit may have come to the channel.
+        """
+        waiting = [p for p in self._book.unanswered() if (p.payee, p.lane) == (payee, lane)]
+        try:
+            for channel in {purchase.channel for purchase in self._waiting.end(waiting) if purchase.channel}:
+                self._wallet.refresh(ChannelId(channel))
+        except TransportError as error:  # a voucher may need nothing of the node
+            _log.warning("the node was not asked about payments that wait: %s", error)
+
+    def _resume(self, purchase: Purchase) -> Bought | None:
+        """Send an interrupted payment again; ``None`` where the server does not take it."""
         salt, authorizer = http_salt(purchase.lane, 0), None
         if purchase.channel:
             config = self._payments.payer.book.channel(ChannelId(purchase.channel)).config
@@ -232,12 +251,12 @@ class HttpPayer:
         if response.status_code == _PAYMENT_REQUIRED:
             self._refused(purchase, response)
             return None
-        return self._answered(purchase, response, max(purchase.paid, _price_of(payload)), keep=keep)
+        return self._answered(purchase, response, max(purchase.paid, _price_of(payload)))
 
-    def _answered(self, purchase: Purchase, response: Any, paid: int, *, keep: bool = False) -> Bought:
-        """Note that a payment was answered; the answer is kept where somebody will ask for it."""
+    def _answered(self, purchase: Purchase, response: Any, paid: int) -> Bought:
+        """Note that a payment was answered; the answer to one with a key is kept."""
         bought = _bought(response, paid, purchase.url)
-        if keep or purchase.is_named:
+        if purchase.is_named:
             self._book.keep_answer(purchase, bought.body, bought.content_type, bought.status)
         else:
             self._book.finish(purchase)
@@ -267,7 +286,7 @@ class HttpPayer:
 
         A voucher for the same sum costs nothing more; a second transfer would be a second payment under one key.
         """
-        if purchase.is_named and not purchase.channel and not self._wallet.is_void(_payload_of(purchase.header)):
+        if purchase.is_named and not purchase.channel and not self._waiting.is_void(purchase):
             raise TransportError(
                 f"the server refused the payment: {_reason(response)}",
                 hint="it could still take it, so the same key sends the same payment again, and no other one",

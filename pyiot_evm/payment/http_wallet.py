@@ -13,7 +13,7 @@ from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.device.schema import check_depth
 from pyiot_evm.exceptions import BudgetError, InputError
 from pyiot_evm.payment.http_book import http_salt
-from pyiot_evm.payment.tokens import is_authorization_used, money_text
+from pyiot_evm.payment.tokens import money_text
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, config_of
 from pyiot_evm.payment.x402_signer import ReadingSigner, VoucherSigner
 from pyiot_evm.payment.x402_terms import BATCH
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyiot_evm.exceptions import PyIotEvmError
     from pyiot_evm.payment.facade import Payments
     from pyiot_evm.payment.http_book import HttpBook
+    from pyiot_evm.payment.vouchers import ChannelId
 
 __all__ = ["HttpWallet", "x402_errors"]
 
@@ -98,12 +99,12 @@ class HttpWallet:
         wanted = max(factor * int(context.request_amount), int(context.deposit_amount))
         return max(least, min(wanted, self._held(least)))
 
-    def is_void(self, payment: Any) -> bool:
-        """Whether a transfer's authorization was not used, and cannot be any more."""
-        terms, chain = payment.payload["authorization"], self._payments.chain
-        nonce = bytes.fromhex(terms["nonce"].removeprefix("0x"))
-        is_late = chain.now() >= int(terms["validBefore"])
-        return is_late and not is_authorization_used(chain, chain.token, Address(terms["from"]), nonce)
+    def refresh(self, channel: ChannelId) -> None:
+        """Take over what the chain has of a channel in which a payment waits: its deposit may have come."""
+        known, context = self._payments.payer.sync(channel), self._book.get(str(channel))
+        if context is not None and int(context.balance or 0) < known.balance:
+            context.balance = str(known.balance)
+            self._book.set(str(channel), context)
 
     def open_salt(self, wanted: Any, lane: int) -> bytes:
         """Return the salt of a lane's channel: the first that is not closing."""

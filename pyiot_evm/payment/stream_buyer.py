@@ -20,6 +20,7 @@ from pyiot_evm.payment.stream_errors import StreamFaultError, StreamRefusedError
 from pyiot_evm.payment.stream_keys import MODES, lock_of, seal_reading, stream_salt
 from pyiot_evm.payment.stream_messages import VERSION, Message
 from pyiot_evm.payment.stream_purchases import BoughtReading, StreamPurchases
+from pyiot_evm.payment.tokens import money_text
 from pyiot_evm.payment.vouchers import authorizer_of, channel_config
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class StreamBuyer:
             if stated[name] != mine:
                 raise InputError(f"the gateway sells with {name} {stated[name]}, wanted is {mine}")
         if stated["price"] > wanted.most:
-            raise BudgetError(f"a reading costs {stated['price']} base units, {wanted.most} were allowed")
+            raise self._too_dear(stated["price"])
         self._payer = self._payer_at(stated)
         if stated["token"] != wanted.token:
             raise InputError(f"the gateway wants {stated['token']}, paid is in {wanted.token}")
@@ -170,7 +171,7 @@ class StreamBuyer:
                 f"comes next, and {purchase.paid} are paid"
             )
         if price > self._terms.most:
-            raise BudgetError(f"a reading costs {price} base units, {self._terms.most} were allowed")
+            raise self._too_dear(price)
         locked, sealed = bool(offer["lock"]), offer["sealed"]
         if locked != (self._terms.mode == "locked") or (
             locked and len(sealed) not in self._check.lengths(self._schema)
@@ -223,6 +224,11 @@ class StreamBuyer:
         return self._taken(purchase, signed, seal_reading(key, signed.seq, signed.sealed))
 
     # Below
+
+    def _too_dear(self, price: int) -> BudgetError:
+        chain, terms = self._payer.chain, self._terms
+        asked, allowed = (money_text(chain, terms.token, units) for units in (price, terms.most))
+        return BudgetError(f"a reading costs {asked}, at most {allowed} may be paid; nothing was signed")
 
     def _payer_at(self, stated: Message) -> Payer:
         place = stated["chainId"], stated["contract"]

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from pyiot_evm.chain import Chain
     from pyiot_evm.device import Signer
 
-__all__ = ["TokenDomain", "is_authorization_used", "money_text", "receive_digest", "sign_receive", "token_domain"]
+__all__ = [
+    "TokenDomain",
+    "authorization_state",
+    "is_authorization_used",
+    "money_text",
+    "receive_digest",
+    "sign_receive",
+    "token_domain",
+]
 
 _RECEIVE: Final = type_hash(
     "ReceiveWithAuthorization(address from,address to,uint256 value,"
@@ -93,8 +101,12 @@ def receive_digest(
 
 def is_authorization_used(chain: Chain, token: Address, authorizer: Address, nonce: bytes) -> bool:
     """Whether an ERC-3009 authorization was used, or cancelled."""
-    call = _call(token, "authorizationState(address,bytes32)", "bool", authorizer, Bytes32(nonce))
-    return bool(chain.call(call))
+    return bool(chain.call(authorization_state(token, authorizer, nonce)))
+
+
+def authorization_state(token: Address, authorizer: Address, nonce: bytes) -> Call[Any]:
+    """Return the call that tells whether an ERC-3009 authorization was used, or cancelled."""
+    return _call(token, "authorizationState(address,bytes32)", "bool", authorizer, Bytes32(nonce))
 
 
 def _unable(token: Address) -> InputError:

@@ -6,8 +6,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,39 @@ def test_budget__when_it_is_exceeded__ends_with_2_and_sends_nothing(shell):
     assert shell.json("pay", "budget", "show", "--as", "thrifty")["spent_this_period"] == "0.001 DUSD"
 
 
+class Sick(BaseHTTPRequestHandler):
+    """Shows a gateway's 402, and has a fault when it is paid."""
+
+    def do_GET(self):
+        shown = requests.get(self.server.gateway, timeout=10).headers["payment-required"]
+        self.send_response(402 if self.headers.get("payment-signature") is None else 503)
+        self.send_header("payment-required", shown)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def check_waiting(shell, url, options):
+    """Pay a server that does not deliver; see the payment, and drop it."""
+    name = options[1]
+    assert shell.json("pay", "waiting", "--as", name) == {"payments": []}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sick) as server:
+        server.gateway = url
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sick = f"http://127.0.0.1:{server.server_port}/"
+        kept = shell.json("pay", "get", sick, *options, code=3)["error"]
+        server.shutdown()
+    assert (kept["message"], kept["retryable"]) == ("the server answers 503: the payment is kept", True)
+    (waiting,) = shell.json("pay", "waiting", "--as", name)["payments"]
+    assert (waiting["url"], waiting["price"], waiting["key"]) == (sick, "0.0005 DUSD", False)
+    assert waiting["id"] in shell.run("pay", "waiting", "--as", name).stdout
+    assert shell.json("pay", "drop", waiting["id"], "--as", name) == waiting
+    assert "no payment that waits" in shell.json("pay", "drop", "pay_", "--as", name, code=2)["error"]["message"]
+    assert shell.run("pay", "waiting", "--as", name).stdout == ""
+
+
 @pytest.mark.parametrize(("scheme", "end"), [("exact", signal.SIGINT), ("batch-settlement", signal.SIGTERM)])
 def test_get__when_a_gateway_serves__buys_readings_inside_the_budget(shell, scheme, end):
     name = f"client-{scheme}"
@@ -248,6 +283,8 @@ def test_get__when_a_gateway_serves__buys_readings_inside_the_budget(shell, sche
         missing = shell.json("pay", "get", f"{url}/nothing", *options, code=1)
         assert (missing["status"], missing["paid"]) == (404, "0.00 DUSD")
         shell.json("pay", "get", wanted, *options, "--out", "no/such/folder.json", code=2)
+        if scheme == "exact":
+            check_waiting(shell, wanted.replace("limit=10", "limit=5"), options)
         dear = shell.json("pay", "get", wanted.replace("limit=10", "limit=11"), *options, code=2)
         assert (dear["error"]["code"], "may be paid" in dear["error"]["message"]) == ("budget", True)
     finally:

@@ -212,7 +212,7 @@ def test_stream__when_the_price_rises__asks_the_payer_s_limit(seller, buyer, gat
         assert next(readings).seq == 0
     dearer = Gateway(seller, GatewayConfig(price_stream=3 * PRICE))
     with dearer as url:
-        with pytest.raises(BudgetError, match="300 base units, 100 were allowed"):
+        with pytest.raises(BudgetError, match=r"costs 0\.0003 DUSD, at most 0\.0001 DUSD may be paid"):
             numbers(buyer.stream(url, seller.device, max_price=MONEY, follow=False))
         assert numbers(buyer.stream(url, seller.device, max_price="0.0003", follow=False)) == [1, 2]
     assert buyer.payments.spending().in_period == 7 * PRICE

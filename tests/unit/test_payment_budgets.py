@@ -4,6 +4,8 @@ import pytest
 
 from pyiot_evm.exceptions import BudgetError, InputError
 from pyiot_evm.payment.budgets import DAY, HOUR, Budget, Budgets
+from pyiot_evm.payment.http_book import HttpBook, Purchase
+from pyiot_evm.payment.payer_book import PayerBook
 from pyiot_evm.payment.store import PaymentStore
 from pyiot_evm.types import Address
 
@@ -131,3 +133,14 @@ def test_spend__when_it_is_another_token_or_payer__is_another_budget(budgets):
 def test_budget__when_its_terms_make_no_sense__is_refused(bad):
     with pytest.raises(InputError):
         Budget(**bad)
+
+
+def test_promise__when_it_costs_more_than_allowed__says_so_in_whole_tokens_and_counts_nothing(store):
+    """It said "it costs 1000 base units more, 999 were allowed"."""
+    budgets = Budgets(store, money=lambda _token, units: f"{units / 1e6} DUSD")
+    book = HttpBook(store, PayerBook(store, PAYER, budgets), budgets)
+    purchase = Purchase("pay_1", "http://sensor/", PAYEE, lane=0, token=TOKEN)
+    with pytest.raises(BudgetError) as caught:
+        book.promise(purchase, amount=1000, ceiling=0, most=500)
+    assert caught.value.message == "it costs 0.001 DUSD more, at most 0.0005 DUSD may be paid; nothing was signed"
+    assert (book.unanswered(), budgets.spending(PAYER, TOKEN).in_period) == ([], 0)
