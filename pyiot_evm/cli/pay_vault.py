@@ -37,6 +37,8 @@ def withdraw(
 ) -> None:
     """Pay AMOUNT out of NAME's vault, all of it when no amount is given.
 
+    With --to it is a payment, inside NAME's budget.
+
     Example:
         pyiot pay vault withdraw 1.00 --as buyer
     """

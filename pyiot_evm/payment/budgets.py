@@ -142,13 +142,10 @@ class Budgets:
         Raises:
             BudgetError: It would.
         """
+        self.check_payee(payer, token, payee)
         budget = self.get(payer, token)
         if budget is None:
             return
-        if budget.ends_at and self._clock() >= budget.ends_at:
-            raise BudgetError(f"the budget of {payer} ended at {budget.ends_at}", hint=_HINT)
-        if budget.payees and payee not in budget.payees:
-            raise BudgetError(f"{payee} is not on the budget's list of payees", hint=_HINT)
         spent = self.spending(payer, token)
         limits = (
             ("a payment", budget.each_payment, 0),
@@ -161,6 +158,20 @@ class Budgets:
                 raise BudgetError(
                     f"the budget allows {allowed} for {what}: {gone} are spent, {asked} more are asked", hint=_HINT
                 )
+
+    def check_payee(self, payer: Address, token: Address, payee: Address) -> None:
+        """Raise when a payee may be paid nothing at all; nothing is counted.
+
+        Raises:
+            BudgetError: The budget has ended, or the payee is not on its list.
+        """
+        budget = self.get(payer, token)
+        if budget is None:
+            return
+        if budget.ends_at and self._clock() >= budget.ends_at:
+            raise BudgetError(f"the budget of {payer} ended at {budget.ends_at}", hint=_HINT)
+        if budget.payees and payee not in budget.payees:
+            raise BudgetError(f"{payee} is not on the budget's list of payees", hint=_HINT)
 
     def check_each(self, payer: Address, token: Address, price: int) -> None:
         """Raise when one price is over what one payment may be, however much of it was counted before.

@@ -109,7 +109,7 @@ class Payments:
         Raises:
             ConfigurationError: The suite is not deployed on this chain.
         """
-        return Vault(self._own_payer(), self.store)
+        return Vault(self._own_payer(), self.store, self.budgets)
 
     @property
     def payers(self) -> list[Payer]:

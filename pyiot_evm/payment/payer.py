@@ -145,7 +145,12 @@ class Payer:
         raise TransportError("other payments were faster than every deposit", hint="try again, or pay in more")
 
     def open(self, payee: Address, amount: int, *, token: Address) -> PayerChannel:
-        """Pay into the channel to a payee; the first time this opens it."""
+        """Pay into the channel to a payee; the first time this opens it.
+
+        Raises:
+            BudgetError: The payee may be paid nothing; nothing was signed.
+        """
+        self.book.check_payee(payee, token)
         channel = self.channel_to(payee, token)
         return self.deposit(channel, amount)
 
@@ -187,11 +192,13 @@ class Payer:
         """Pay into a channel; a deposit that a crash interrupted is finished instead, and counts as this one.
 
         Raises:
+            BudgetError: The payee may be paid nothing; nothing was signed.
             InputError: The amount is none, the account does not hold it, or the token cannot be paid by signature.
             ContractError: The channels or the token refused.
         """
         if not 1 <= amount <= MAX_AMOUNT:
             raise InputError(f"a deposit is 1 to 2^128 - 1 base units, not {amount}")
+        self.book.check_payee(channel.config.receiver, channel.config.token)
         with self._lock(channel):
             return self._deposit(channel, amount)
 

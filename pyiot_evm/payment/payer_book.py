@@ -187,6 +187,14 @@ class PayerBook:
             )
         return Payment(key, channel.channel_id, payee, token, amount, ceiling, at)
 
+    def check_payee(self, payee: Address, token: Address) -> None:
+        """Raise when nothing may be put aside for a payee; nothing is counted: what is not promised comes back.
+
+        Raises:
+            BudgetError: The budget has ended, or the payee is not on its list.
+        """
+        self._budgets.check_payee(self.payer, token, payee)
+
     def check_budget(self, channel: PayerChannel, price: int) -> None:
         """Raise when a price would go over a limit; nothing is counted.
 

@@ -41,6 +41,10 @@ CREATE TABLE IF NOT EXISTS vault_moves (
   amount TEXT NOT NULL, parts TEXT NOT NULL, key TEXT, state TEXT NOT NULL, hash TEXT NOT NULL,
   PRIMARY KEY (account, contract, token, number), UNIQUE (account, contract, key)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS vault_spending (
+  account TEXT NOT NULL, contract TEXT NOT NULL, token TEXT NOT NULL, number INTEGER NOT NULL, payee TEXT NOT NULL,
+  hour INTEGER NOT NULL, PRIMARY KEY (account, contract, token, number)
+) STRICT;
 CREATE TABLE IF NOT EXISTS payee_channels (
   channel_id TEXT PRIMARY KEY, chain_id INTEGER NOT NULL, contract TEXT NOT NULL, payee TEXT NOT NULL,
   token TEXT NOT NULL, config TEXT NOT NULL, balance TEXT NOT NULL DEFAULT '0', claimed TEXT NOT NULL DEFAULT '0',

@@ -29,10 +29,11 @@ from pyiot_evm.payment.x402_terms import MAX_AMOUNT
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from pyiot_evm.chain import Account, Call, Chain
+    from pyiot_evm.payment.budgets import Budgets
     from pyiot_evm.payment.payer import Payer
     from pyiot_evm.payment.records import PayerChannel
     from pyiot_evm.payment.store import PaymentStore
@@ -66,12 +67,13 @@ class Vault:
     Args:
         payer: The paying side at the contract that has the vault.
         store: Where movements are written down.
+        budgets: What the account may spend.
     """
 
-    def __init__(self, payer: Payer, store: PaymentStore) -> None:
+    def __init__(self, payer: Payer, store: PaymentStore, budgets: Budgets) -> None:
         self._payer = payer
         self._contract = payer.contract
-        self._book = VaultBook(store, payer.account.address, payer.contract.address)
+        self._book = VaultBook(store, payer.account.address, payer.contract.address, budgets)
 
     @property
     def chain(self) -> Chain:
@@ -112,15 +114,16 @@ class Vault:
         to: Address | None = None,
         key: str | None = None,
     ) -> Moved:
-        """Pay out of the vault, all of it when no amount is given.
+        """Pay out of the vault, all of it when no amount is given; to somebody else it is a payment.
 
         Args:
             amount: Base units.
             token: The ERC-20; the chain's when left out.
-            to: Who gets it; the account itself when left out.
+            to: Who gets it; the account itself when left out. Any other one counts against the budget.
             key: Names the movement: the same key never pays out twice.
 
         Raises:
+            BudgetError: It would go over a limit; nothing was signed.
             InputError: There is not as much in the vault.
         """
         coin, name = token or self.chain.token, str(to or self.account.address)
@@ -145,6 +148,7 @@ class Vault:
             The channels, in the order of the payees.
 
         Raises:
+            BudgetError: One of them may be paid nothing; nothing was signed.
             InputError: There is not as much in the vault.
         """
         if not 1 <= len(amounts) <= MAX_FUNDED:
@@ -156,7 +160,7 @@ class Vault:
             channels = [self._payer.channel_to(payee, coin) for payee in amounts]
             parts = zip((str(channel.channel_id) for channel in channels), amounts.values(), strict=True)
             wanted = self._wanted("fund", sum(amounts.values()), coin, key, tuple(parts))
-            self._move(wanted, self._covered)
+            self._move(wanted, lambda move: self._allowed(move, list(amounts)))
             return [self._payer.sync(channel.channel_id) for channel in channels]
 
     # Below
@@ -227,6 +231,12 @@ class Vault:
             shown = f"{info.from_units(held)} {info.symbol}, wanted are {info.from_units(wanted.amount)}"
             raise InputError(f"{self.account.address} holds {shown}")
         return wanted
+
+    def _allowed(self, wanted: VaultMove, payees: Sequence[Address]) -> VaultMove:
+        """See that money may be put aside for payees, and is there."""
+        for payee in payees:
+            self._payer.book.check_payee(payee, wanted.token)
+        return self._covered(wanted)
 
     def _covered(self, wanted: VaultMove) -> VaultMove:
         """See that a movement out of the vault is covered, and how much a withdrawal of everything is now."""

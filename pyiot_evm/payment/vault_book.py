@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.types import Address, TransactionHash
@@ -12,10 +12,12 @@ from pyiot_evm.types import Address, TransactionHash
 if TYPE_CHECKING:
     import sqlite3
 
+    from pyiot_evm.payment.budgets import Budgets
     from pyiot_evm.payment.store import PaymentStore
 
 __all__ = ["Kind", "VaultBook", "VaultMove"]
 
+_HERE: Final = "WHERE account = ? AND contract = ? AND token = ? AND number = ?"
 Kind = Literal["deposit", "withdraw", "withdraw all", "fund"]
 
 
@@ -41,6 +43,11 @@ class VaultMove:
     key: str | None = None
     transaction: TransactionHash | None = None
 
+    @property
+    def payee(self) -> Address | None:
+        """Who gets it for good, where it leaves vault and channels."""
+        return Address(self.parts[0][0]) if self.kind in {"withdraw", "withdraw all"} else None
+
     def is_same(self, other: VaultMove) -> bool:
         """Whether it is for the same money and the same places."""
         return self._asked == other._asked
@@ -60,11 +67,14 @@ class VaultBook:
         store: Where they are kept.
         account: The account.
         contract: The contract that has the vault.
+        budgets: What the account may spend.
     """
 
-    def __init__(self, store: PaymentStore, account: Address, contract: Address) -> None:
+    def __init__(self, store: PaymentStore, account: Address, contract: Address, budgets: Budgets) -> None:
         self._store = store
+        self._account = account
         self._owner = (account.hex(), contract.hex())
+        self._budgets = budgets
 
     def named(self, wanted: VaultMove) -> VaultMove | None:
         """Return the movement that a key names already.
@@ -92,29 +102,35 @@ class VaultBook:
         return [_move(row) for row in self._store.read(query, *self._owner, token.hex())]
 
     def begin(self, wanted: VaultMove) -> VaultMove:
-        """Write a movement down; it gets its number."""
+        """Write a movement down; it gets its number. What goes to somebody else counts against the budget.
+
+        Raises:
+            BudgetError: It would go over a limit; nothing was written.
+        """
         with self._store.write() as database:
             number = _next(database, (*self._owner, wanted.token.hex()))
+            payee = wanted.payee
+            if payee is not None and payee != self._account:
+                hour = self._budgets.spend(database, self._account, wanted.token, payee, wanted.amount)
+                place = (*self._owner, wanted.token.hex(), number)
+                database.execute("INSERT INTO vault_spending VALUES (?, ?, ?, ?, ?, ?)", (*place, payee.hex(), hour))
             row = (*self._owner, wanted.token.hex(), number, wanted.kind, str(wanted.amount), _text(wanted.parts))
             database.execute("INSERT INTO vault_moves VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'begun', '')", (*row, wanted.key))
         return VaultMove(number, wanted.kind, wanted.token, wanted.amount, wanted.parts, wanted.key)
 
     def end(self, move: VaultMove, transaction: TransactionHash | None) -> None:
-        """Note that it was mined, or (``None``) that the chain refused it: its key is free again then."""
+        """Note that it was mined, or (``None``) that the chain refused it: it cost nothing, and its key is free."""
         state, key = ("failed", None) if transaction is None else ("done", move.key)
+        mined = "" if transaction is None else transaction.hex()
+        place = (*self._owner, move.token.hex(), move.number)
         with self._store.write() as database:
-            database.execute(
-                "UPDATE vault_moves SET state = ?, key = ?, hash = ?"
-                " WHERE account = ? AND contract = ? AND token = ? AND number = ?",
-                (
-                    state,
-                    key,
-                    "" if transaction is None else transaction.hex(),
-                    *self._owner,
-                    move.token.hex(),
-                    move.number,
-                ),
-            )
+            change = f"UPDATE vault_moves SET state = ?, key = ?, hash = ? {_HERE}"  # noqa: S608
+            database.execute(change, (state, key, mined, *place))
+            counted = database.execute(f"SELECT payee, hour FROM vault_spending {_HERE}", place).fetchone()  # noqa: S608
+            if counted is not None and transaction is None:
+                payee, hour = Address(counted["payee"]), counted["hour"]
+                self._budgets.unspend(database, self._account, move.token, payee, move.amount, hour)
+            database.execute(f"DELETE FROM vault_spending {_HERE}", place)  # noqa: S608
 
 
 def _next(database: sqlite3.Connection, owner: tuple[str, ...]) -> int:

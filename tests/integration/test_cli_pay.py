@@ -211,9 +211,15 @@ def test_budget__when_it_is_exceeded__ends_with_2_and_sends_nothing(shell):
     refused = shell.json("pay", "send", "sensor", "0.002", "--as", "thrifty", code=2)
     assert refused["error"]["code"] == "budget"
     assert shell.json("pay", "send", "buyer", "0.001", "--as", "thrifty", code=2)["error"]["code"] == "budget"
+    assert shell.json("pay", "open", "buyer", "5", "--as", "thrifty", code=2)["error"]["code"] == "budget"
     assert shell.json("key", "show", "thrifty")["money"] == "1000.00 DUSD"
     shell.json("pay", "send", "sensor", "0.001", "--as", "thrifty")
     assert shell.json("pay", "budget", "show", "--as", "thrifty")["spent_this_period"] == "0.001 DUSD"
+    shell.json("pay", "vault", "deposit", "1", "--as", "thrifty")
+    for words in (("vault", "withdraw", "1", "--to", "sensor"), ("fund", "buyer=1")):
+        assert shell.json("pay", *words, "--as", "thrifty", code=2)["error"]["code"] == "budget"
+    assert shell.json("pay", "vault", "withdraw", "0.001", "--to", "sensor", "--as", "thrifty")["moved"] == "0.001 DUSD"
+    assert shell.json("pay", "budget", "show", "--as", "thrifty")["spent_this_period"] == "0.002 DUSD"
 
 
 class Sick(BaseHTTPRequestHandler):

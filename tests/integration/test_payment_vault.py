@@ -11,11 +11,13 @@ from pyiot_evm.chain.artifacts import load_artifact
 from pyiot_evm.chain.deployment import X402_CHANNELS
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.contracts.payment_channels import ChannelCreated, VaultSpent
-from pyiot_evm.exceptions import ConfigurationError, ContractError, InputError
+from pyiot_evm.exceptions import BudgetError, ConfigurationError, ContractError, InputError
+from pyiot_evm.payment.budgets import Budget, Spending
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import ChannelRefusedError
 from pyiot_evm.payment.places import is_ours
 from pyiot_evm.payment.store import PaymentStore
+from pyiot_evm.payment.vault_book import VaultMove
 from pyiot_evm.payment.vouchers import sign_voucher
 from pyiot_evm.types import Address
 
@@ -127,6 +129,85 @@ def test_withdraw__when_the_contract_refuses__the_next_call_is_a_new_one(payer):
     with pytest.raises(ContractError):
         vault.withdraw(1_000, to=vault._contract.address, key="out")
     assert vault.withdraw(1_000, key="out").credit == 0
+
+
+def sent(devnet, payer):
+    return int(devnet.rpc("eth_getTransactionCount", str(payer.address), "latest"), 16)
+
+
+def test_withdraw__when_it_goes_to_somebody_else__is_a_payment_inside_the_budget(devnet, payer):
+    """It moved any sum to anybody, whatever the budget said, and counted nothing."""
+    vault, (other, unlisted) = payer.payments.vault, payees(2)
+    vault.deposit(50_000)
+    payer.payments.set_budget(Budget(each_payment=1_000, each_period=1_500, payees=(other,)))
+    count = sent(devnet, payer)
+    for wanted, words in (
+        ({"amount": 1_001, "to": other}, r"allows 0\.001 DUSD for a payment"),
+        ({"to": other}, r"0\.05 DUSD more are asked"),
+        ({"amount": 1, "to": unlisted}, "not on the budget's list"),
+    ):
+        with pytest.raises(BudgetError, match=words):
+            vault.withdraw(**wanted)
+    assert (sent(devnet, payer), vault.credit(), payer.payments.spending().in_period) == (count, 50_000, 0)
+    first = vault.withdraw(1_000, to=other, key="june")
+    assert vault.withdraw(1_000, to=other, key="june").transaction == first.transaction
+    with pytest.raises(BudgetError, match="for a period"):
+        vault.withdraw(501, to=other)
+    assert payer.payments.spending().by_payee == {other: 1_000}
+    assert vault.withdraw().amount == 49_000  # to itself: no payment
+    assert payer.payments.spending().in_period == 1_000
+
+
+def test_withdraw__when_a_crash_interrupted_it__counts_once(payer):
+    vault, (other,) = payer.payments.vault, payees(1)
+    vault.deposit(5_000)
+    vault._book.begin(VaultMove(-1, "withdraw", payer.chain.token, 1_000, ((str(other), 1_000),)))
+    assert payer.payments.spending().in_period == 1_000
+    payer.payments.set_budget(Budget(each_period=1_000))
+    assert vault.withdraw(1_000, to=other).credit == 4_000  # it was promised before the budget was
+    with pytest.raises(BudgetError):
+        vault.withdraw(1, to=other)
+    assert (vault.credit(), payer.payments.spending().in_period) == (4_000, 1_000)
+
+
+def test_withdraw__when_the_contract_refuses_a_payment__costs_nothing(payer):
+    vault, refusing = payer.payments.vault, payer.payments.additions.channels
+    vault.deposit(1_000)
+    for _ in range(2):
+        with pytest.raises(ContractError):
+            vault.withdraw(1_000, to=refusing)
+    assert payer.payments.spending() == Spending(0, {refusing: 0})
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [(Budget(payees=(Address(b"\x09" * 20),)), "not on the budget's list"), (Budget(ends_at=1), "ended at 1")],
+)
+def test_open__when_the_payee_may_be_paid_nothing__puts_nothing_aside_for_it(devnet, payer, budget, words):
+    """Only payments were held against the list; money was locked up for anybody."""
+    vault, (payee,) = payer.payments.vault, payees(1)
+    vault.deposit(5_000)
+    channel = payer.payments.open(payee, 1_000)
+    payer.payments.set_budget(budget)
+    count = sent(devnet, payer)
+    for put in (
+        lambda: payer.payments.open(payee, 1_000),
+        lambda: payer.payments.payer.deposit(channel, 1_000),
+        lambda: vault.fund({payee: 1_000}),
+    ):
+        with pytest.raises(BudgetError, match=words):
+            put()
+    assert (sent(devnet, payer), vault.credit(), payer.payments.spending().in_period) == (count, 5_000, 0)
+    assert vault.withdraw().amount == 5_000  # back to itself it always goes
+    assert payer.payments.close(channel.channel_id).closing
+
+
+def test_fund__when_its_key_comes_again_after_the_budget_ended__is_the_same_funding(payer):
+    vault, (payee,) = payer.payments.vault, payees(1)
+    vault.deposit(5_000)
+    (funded,) = vault.fund({payee: 1_000}, key="june")
+    payer.payments.set_budget(Budget(ends_at=1))
+    assert vault.fund({payee: 1_000}, key="june") == [funded]
 
 
 def test_vault__when_threads_move_at_once__every_unit_is_there(devnet, payer):
