@@ -20,20 +20,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyiot_evm.chain.abi import encode
+from pyiot_evm.chain.abi import decode, encode, selector
 from pyiot_evm.chain.artifacts import load_artifact
+from pyiot_evm.chain.calls import Call
 from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.contracts.court_arbiter import CourtArbiter
 from pyiot_evm.contracts.rule_arbiter import RuleArbiter
 from pyiot_evm.escrow.agreements import find_evidence
 from pyiot_evm.escrow.owner import require_state
 from pyiot_evm.escrow.records import State
-from pyiot_evm.exceptions import BudgetError, InputError
+from pyiot_evm.exceptions import BudgetError, ConsistencyError, ContractError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pyiot_evm.chain.calls import Call
+    from pyiot_evm.chain import Chain
     from pyiot_evm.contracts.rule_arbiter import Agreement
     from pyiot_evm.device.reading import Reading
     from pyiot_evm.escrow.clerk import Clerk
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pyiot_evm.sending import TransactionRecord
     from pyiot_evm.types import Address
 
-__all__ = ["Rulings", "deploy_court_arbiter"]
+__all__ = ["Rulings", "court_fee", "deploy_court_arbiter"]
 
 
 class Rulings:
@@ -151,6 +152,25 @@ class Rulings:
         return court
 
 
+def court_fee(chain: Chain, court: Address, *, extra_data: bytes = b"") -> int:
+    """Return what a court of ERC-792 (``arbitrationCost``) asks for a dispute now, in wei.
+
+    Args:
+        chain: The chain.
+        court: The court.
+        extra_data: How it is to sit, in its own encoding.
+
+    Raises:
+        InputError: There is no such court.
+    """
+    function = "arbitrationCost(bytes)"
+    data = selector(function) + encode(["bytes"], [extra_data])
+    try:
+        return int(chain.call(Call(court, data, function, lambda answer: decode(["uint256"], answer)[0])))
+    except (ContractError, ConsistencyError) as error:
+        raise InputError(f"{court} is no court of ERC-792: it does not say what a dispute costs") from error
+
+
 def deploy_court_arbiter(clerk: Clerk, court: Address, *, extra_data: bytes = b"") -> Address:
     """Deploy the adapter of a court of ERC-792 for this escrow, where it is missing; it is the arbiter of the terms.
 
@@ -161,6 +181,10 @@ def deploy_court_arbiter(clerk: Clerk, court: Address, *, extra_data: bytes = b"
 
     Returns:
         The adapter's address, the same for everybody.
+
+    Raises:
+        InputError: There is no court of ERC-792.
     """
+    court_fee(clerk.chain, court, extra_data=extra_data)
     arguments = encode(["address", "address", "bytes"], [clerk.contract.address, court, extra_data])
     return deploy_once(clerk.account, "CourtArbiter", load_artifact("CourtArbiter").bytecode + arguments)

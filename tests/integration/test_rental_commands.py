@@ -602,3 +602,21 @@ def test_cosign__when_an_account_of_two_rules__each_signs_a_file_and_anybody_car
     terminal.make("--again")
     terminal.rental("open", terminal.offer, "--as", "renter", "--sign-only", opening)
     assert "by itself" in terminal.rental("carry", one, opening, "--as", "judge", code=2).stderr
+
+
+def test_court__when_deployed_twice__is_one_arbiter_and_says_what_a_dispute_costs(
+    terminal: Terminal, mock_code: Any
+) -> None:
+    juror = Machine.open(terminal.chain, "judge").rentals.clerk.account
+    arguments = encode(["address", "uint256"], [juror.address, 12_000_000])
+    court = deploy_once(juror, "SmallCourt", mock_code("SmallCourt") + arguments)
+    dry = json.loads(terminal.rental("court", court, "--as", "owner", "--dry-run", "--json").stdout)
+    assert len(dry["calls"]) == 1
+    shown = [json.loads(terminal.rental("court", court, "--as", who, "--json").stdout) for who in ("owner", "renter")]
+    assert shown[0] == shown[1]
+    assert shown[0]["fee_now"] == "0.000000000012 ETH"
+    assert terminal.chain.code_at(shown[0]["arbiter"])
+    assert "is no court of ERC-792" in terminal.rental("court", juror.address, "--as", "owner", code=2).stderr
+    assert (
+        "--extra-data is hex" in terminal.rental("court", court, "--as", "owner", "--extra-data", "0xz", code=2).stderr
+    )

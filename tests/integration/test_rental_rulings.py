@@ -18,7 +18,7 @@ from pyiot_evm.escrow.policies import Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import Role, State
 from pyiot_evm.escrow.rulings import deploy_court_arbiter
 from pyiot_evm.exceptions import InputError, VerificationError
-from pyiot_evm.types import ZERO_ADDRESS
+from pyiot_evm.types import ZERO_ADDRESS, Address
 
 SCHEMA = Schema((Field("temperature", unit="Cel", scale=2), Field("humidity", unit="%RH", scale=1)))
 AWARD, CLAIM = 2_000_000, 3_000_000
@@ -318,6 +318,12 @@ def test_court__when_it_has_ruled__the_loop_of_either_party_carries_it_to_the_es
     court.give(case.dispute_id, ruling)
     assert house.step(house.owner if ruling == 1 else house.renter) == ["ruled"]
     assert house.renter.rentals.ending(rental.id).to_owner == house.FEE + award
+
+
+def test_court_arbiter__when_there_is_no_court__is_refused_before_anything_is_sent(house):
+    for address in (house.chain.token, Address(b"\x55" * 20)):
+        with pytest.raises(InputError, match="is no court of ERC-792"):
+            deploy_court_arbiter(house.owner.rentals.clerk, address)
 
 
 def test_bring__when_the_arbiter_is_a_person__is_refused(house):
