@@ -22,7 +22,7 @@ VERBS = {
     "rental": {
         *("offer", "open", "handover", "refund", "cancel", "restore", "list", "show", "key"),
         *("checkin", "checkout", "carry", "cosign"),
-        *("claim", "waive", "accept", "reject", "rule", "bring", "enforce", "close", "withdraw", "serve"),
+        *("claim", "waive", "accept", "reject", "rule", "court", "bring", "enforce", "close", "withdraw", "serve"),
     },
 }
 SENDERS = {
