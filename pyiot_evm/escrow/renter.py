@@ -21,10 +21,10 @@ from pyiot_evm.device.lock_messages import AccessKey
 from pyiot_evm.device.rental_messages import CheckIn
 from pyiot_evm.escrow.inspection import inspect
 from pyiot_evm.escrow.owner import require_state
-from pyiot_evm.escrow.paying import good_until
 from pyiot_evm.escrow.records import RentalRecord, Role, Standing, State, rental_id
 from pyiot_evm.exceptions import ContractError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.market.key_release import Ephemeral, Sale, mask_of, recover
+from pyiot_evm.payment.funding import good_until
 
 if TYPE_CHECKING:
     from pyiot_evm.chain.calls import Call
@@ -98,7 +98,7 @@ class Renter:
             self._payments.check_funds(offer)
         clerk.journal.add_rentals([record])
         known = known or record
-        if known.state is not State.DRAFTED or clerk.now() >= good_until(known):
+        if known.state is not State.DRAFTED or clerk.now() >= good_until(known.created_at):
             clerk.journal.redraft(known, created_at=clerk.now())
         return clerk.journal.rental(record.rental_id, clerk.address, Role.RENTER) or record
 

@@ -26,9 +26,9 @@ from pyiot_evm.chain.contract_errors import WindowIsOpen
 from pyiot_evm.exceptions import BudgetError, ContractError, InputError, TransactionError, VerificationError
 from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, recover
 from pyiot_evm.market.offers import order_id
-from pyiot_evm.market.payments import good_until
 from pyiot_evm.market.records import OPEN_PURCHASES, PurchaseRecord, PurchaseState
 from pyiot_evm.market.results import SaleDisputedError, SaleRefundedError
+from pyiot_evm.payment.funding import good_until
 from pyiot_evm.types import ZERO_ADDRESS
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Buyer:
         else:
             bundle = newest.bundle
         now = trader.now()  # asked before the journal is locked
-        if newest is not None and newest.state is PurchaseState.ABANDONED and now < good_until(newest):
+        if newest is not None and newest.state is PurchaseState.ABANDONED and now < good_until(newest.created_at):
             # others may know its signed payment: nothing but the same order, which cannot be paid twice, may follow yet
             return trader.journal.advance_purchase(newest.order_id, PurchaseState.DRAFTED, PurchaseState.ABANDONED)
         return trader.journal.open_purchase(
