@@ -15,6 +15,7 @@ import pytest
 from pyiot_evm import Devnet, Field, Machine, ReadingJournal, SaleDisputedError, SaleRefundedError, Schema, connect
 from pyiot_evm.chain import contract_errors
 from pyiot_evm.contracts.data_market import OrderRevealed
+from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.exceptions import BudgetError, InputError
 from pyiot_evm.hostile import LIES, Hostile
 from pyiot_evm.market.buyer import BuyerPolicy
@@ -370,7 +371,8 @@ def test_buy__when_paid_by_allowance__leaves_what_the_policy_says(
     purchase = buyer.buy(offer.id, policy=policy)
 
     assert [row.purpose for row in purchase.transactions] == ["approve", "buy", "settle"]
-    left = buyer.market.buyer()._payments._allowance(offer.token)
+    market = buyer.market.trader.contract.address
+    left = buyer.chain.call(Erc20(offer.token).allowance(buyer.address, market))
     assert (left > 10**30) == (policy.approve == "unlimited")
 
 
