@@ -94,8 +94,8 @@ def settle(session: Session, *, name: As) -> None:
         pyiot pay settle --as sensor
     """
     payments = shared.payments_of(session, name)
-    unsettled = payments.unsettled()
-    session.output.show({"settled": shared.money(session, unsettled), "transaction": payments.settle()})
+    settled = shared.money(session, payments.unsettled())
+    session.output.show({"settled": settled, "transactions": [str(hash_) for hash_ in payments.settle()]})
 
 
 @command(nouns, "close", CHAIN, TOKEN, SENDS, KEYS)

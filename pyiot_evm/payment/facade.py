@@ -7,12 +7,14 @@ Example:
     ...     sent = buyer.pay(sensor.address, "0.001")
     ...     taken = sensor.payments.accept(sent.voucher, price=1000)
     ...     claims = sensor.payments.claim()
-    ...     taken.charged, claims[0].amount, sensor.payments.settle() is not None, str(sensor.balance())
-    (1000, 1000, True, '1000.001')
+    ...     taken.charged, claims[0].amount, len(sensor.payments.settle()), str(sensor.balance())
+    (1000, 1000, 1, '1000.001')
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,20 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.vouchers import SignedVoucher
     from pyiot_evm.types import Address, TransactionHash
 
-__all__ = ["Payments"]
+__all__ = ["Payments", "Side"]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """An account at one contract.
+
+    Attributes:
+        payer: Pays through its channels.
+        payee: Is paid through them.
+    """
+
+    payer: Payer
+    payee: Payee
 
 
 class Payments:
@@ -93,14 +108,22 @@ class Payments:
         return additions_place(self.chain)
 
     @cached_property
+    def sides(self) -> tuple[Side, ...]:
+        """Where x402's clients pay, and at the suite's own contract where x402's address has other code."""
+        places = [scheme_place(self.chain)]
+        with suppress(ConfigurationError):  # a chain with x402's contracts alone
+            places += [self.additions] if self.additions != places[0] else []
+        return tuple(self._side(place) for place in places)
+
+    @property
     def payer(self) -> Payer:
         """The paying side, where x402's clients pay."""
-        return self._payer_at(scheme_place(self.chain))
+        return self.sides[0].payer
 
-    @cached_property
+    @property
     def payee(self) -> Payee:
         """The receiving side, where x402's clients pay."""
-        return self._payee_at(self.payer.contract.address)
+        return self.sides[0].payee
 
     @cached_property
     def vault(self) -> Vault:
@@ -109,28 +132,17 @@ class Payments:
         Raises:
             ConfigurationError: The suite is not deployed on this chain.
         """
-        return Vault(self._own_payer(), self.store, self.budgets)
+        return Vault(self._payer_at(self.additions.channels), self.store, self.budgets)
 
     @property
     def payers(self) -> list[Payer]:
         """The paying side at each contract."""
-        return [self.payer] if self._second is None else [self.payer, self._second[0]]
+        return [side.payer for side in self.sides]
 
     @property
     def payees(self) -> list[Payee]:
-        """The receiving side at each contract: x402's, and the suite's own where that is another one."""
-        return [self.payee] if self._second is None else [self.payee, self._second[1]]
-
-    @cached_property
-    def _second(self) -> tuple[Payer, Payee] | None:
-        """Both sides at the suite's own contract, where x402's address has other code; ``None`` where it has not."""
-        try:
-            place = self.additions
-        except ConfigurationError:  # a chain with x402's contracts alone
-            return None
-        if place.channels == self.payer.contract.address:
-            return None
-        return self._payer_at(place), self._payee_at(place.channels)
+        """The receiving side at each contract."""
+        return [side.payee for side in self.sides]
 
     @cached_property
     def purchases(self) -> StreamPurchases:
@@ -143,14 +155,8 @@ class Payments:
         book = HttpBook(self.store, self.payer.book, self.budgets)
         return WaitingPayments(self.chain, book, Lanes(self.chain.path, self.address, self.paying.channels))
 
-    def _own_payer(self) -> Payer:
-        if self.additions.channels == self.payer.contract.address:
-            return self.payer
-        second = self._second
-        return self.payer if second is None else second[0]
-
-    def _payer_at(self, place: Place) -> Payer:
-        return Payer(
+    def _side(self, place: Place) -> Side:
+        payer = Payer(
             chain=self.chain,
             account=self.account,
             signer=self.signer,
@@ -159,10 +165,12 @@ class Payments:
             collector=place.collector,
             policy=self.paying,
         )
-
-    def _payee_at(self, contract: Address) -> Payee:
         book = PayeeBook(self.store, self.address, self.receiving)
-        return Payee(chain=self.chain, account=self.account, book=book, contract=contract)
+        payee = Payee(chain=self.chain, account=self.account, book=book, contract=place.channels)
+        return Side(payer, payee)
+
+    def _payer_at(self, contract: Address) -> Payer:
+        return next((payer for payer in self.payers if payer.contract.address == contract), self.payer)
 
     @property
     def address(self) -> Address:
@@ -177,13 +185,8 @@ class Payments:
         A channel that the vault filled is used as far as it goes, wherever the vault is.
         """
         coin = token or self.chain.token
-        payer = self.payer
-        if self._second is not None:
-            own = self._second[0]
-            filled = own.book.open_channel(payee, coin, own.contract.address)
-            if filled is not None and filled.available >= amount:
-                payer = own
-        return payer.pay(payee, amount, token=coin, key=key)
+        filled = (payer for payer in self.payers[1:] if payer.available(payee, coin) >= amount)
+        return next(filled, self.payer).pay(payee, amount, token=coin, key=key)
 
     def open(self, payee: Address, amount: int, *, token: Address | None = None) -> PayerChannel:
         """Pay into the channel to a payee."""
@@ -213,10 +216,7 @@ class Payments:
             raise InputError(
                 f"{self.address} is paid through channel {known.channel_id}", hint="its payer can leave it"
             )
-        contract = self.payer.book.channel(channel_id).domain.contract
-        if self._second is not None and self._second[0].contract.address == contract:
-            return self._second[0]
-        return self.payer
+        return self._payer_at(self.payer.book.channel(channel_id).domain.contract)
 
     def set_budget(self, budget: Budget | None, *, token: Address | None = None) -> None:
         """Set what this account may spend; ``None`` takes the budget away."""
@@ -264,10 +264,10 @@ class Payments:
             claims += payee.claim()
         return claims
 
-    def settle(self, token: Address | None = None) -> TransactionHash | None:
-        """Have what was claimed paid out; ``None`` where there is nothing, the last transaction where there are two."""
+    def settle(self, token: Address | None = None) -> list[TransactionHash]:
+        """Have what was claimed paid out, by one transaction at each contract that has something."""
         sent = [payee.settle(token or self.chain.token) for payee in self.payees]
-        return next((transaction for transaction in reversed(sent) if transaction is not None), None)
+        return [transaction for transaction in sent if transaction is not None]
 
     def unsettled(self, token: Address | None = None) -> int:
         """Return what was claimed and not paid out yet, base units."""

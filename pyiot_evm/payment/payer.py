@@ -154,6 +154,11 @@ class Payer:
         channel = self.channel_to(payee, token)
         return self.deposit(channel, amount)
 
+    def available(self, payee: Address, token: Address) -> int:
+        """Return what can still be paid to a payee without paying in, base units."""
+        known = self.book.open_channel(payee, token, self.contract.address)
+        return 0 if known is None else known.available
+
     def channel_to(self, payee: Address, token: Address) -> PayerChannel:
         """Return the channel to a payee; it is written down, and holds nothing, where there was none.
 

@@ -288,7 +288,7 @@ def test_pay__when_the_vault_filled_a_channel__goes_through_ours_as_far_as_it_go
         payee.payments.accept(item.voucher, 1_000)
     assert payer.pay(payee.address, "0.001", key="k1") == sent[1]
     assert sorted(claim.amount for claim in payee.payments.claim()) == [1_000, 3_000]
-    payee.payments.settle()
+    assert len(payee.payments.settle()) == 2
     assert payee.payments.unsettled() == 0
     assert dollars(public, payee.address) == before + 4_000
     channel = payer.payments.sync(filled.channel_id)
