@@ -25,7 +25,7 @@ def claim(
     """Claim a part of the deposit after the check-out; the rest goes back to the renter at once.
 
     The renter accepts or rejects; if it says nothing in time, you get what you claim. Keep the evidence: the arbiter
-    will ask for the file whose hash is on the chain.
+    will ask for the file whose hash is on the chain, and compare it with `pyiot rental show --evidence`.
 
     Example:
         pyiot rental claim 0x77aa01bc 80 --evidence broken-window.jpg --as host

@@ -208,22 +208,27 @@ def list_(session: Session, *, name: As) -> None:
 
 
 @command(nouns, "show", CHAIN, TOKEN, KEYS)
-def show(session: Session, *, rental: given.RentalOrFile, name: As) -> None:
+def show(session: Session, *, rental: given.RentalOrFile, name: As, evidence: given.Compared = None) -> None:
     """Show a rental as the chain has it now; or check an offer file, without paying anything.
+
+    With the times at which the device checked in and out, by its own clock, and the hashes of what it saw then and of
+    the owner's evidence. --evidence takes a file and says which of them it is; a file that is none ends with 1.
 
     Example:
         pyiot rental show 0x77aa01bc --as driver
         pyiot rental show bay-7.json --as driver
+        pyiot rental show flat.json --evidence photo.jpg --as judge
     """
     from pyiot_evm.escrow.offers import RentalOffer  # noqa: PLC0415 - not for `--help`
 
     rentals = given.rentals_of(session, name)
-    if Path(rental).is_file():
+    if Path(rental).is_file() and evidence is None:
         file = RentalOffer.read(rental)
         session.output.show(documents.offer(session.chain, file) | {"state": given.offer_state(rentals, file)})
         return
     found = rentals.get(given.rental_id(rentals, rental))
-    session.output.show(documents.rental(session.chain, rentals, found, ending=True))
+    compared = {} if evidence is None else {"file_is": given.compared(rentals, found.rental_id, evidence)}
+    session.output.show(documents.rental(session.chain, rentals, found, ending=True) | compared)
     tell_next(session, rentals, found, name)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.records import OfferRecord
     from pyiot_evm.escrow.serving import RentalAction
     from pyiot_evm.escrow.signed import SignedAct, SignedOpening
-    from pyiot_evm.escrow.views import RentalView
+    from pyiot_evm.escrow.views import RentalView, Shown
     from pyiot_evm.types import Address
 
 __all__ = [
@@ -57,7 +57,7 @@ _AWAITED = {
     "awaits-claim": _NEXT["owner", "checked-out"],
     "awaits-answer": _NEXT["renter", "claimed"],
     "awaits-ruling": _NEXT["arbiter", "disputed"],
-    "awaits-signature": "pyiot rental rule {id} AMOUNT --as {name} --sign-only FILE",
+    "awaits-signature": "pyiot rental rule {id} AMOUNT --as {name} --sign-only FILE, or pyiot rental cosign another's",
     "awaits-evidence": "pyiot rental rule {id} --readings FILE --as {name}",
     "awaits-court": "pyiot rental bring {id} --as {name}",
 }
@@ -120,7 +120,7 @@ def rental(chain: Chain, rentals: Rentals, found: RentalView, *, ending: bool = 
         chain: The chain.
         rentals: The account's rentals.
         found: One of them.
-        ending: Whether to look on the chain for how it ended and who got what.
+        ending: Whether to look on the chain for what was shown, how it ended and who got what.
     """
     token = found.offer.terms.token
     shown: dict[str, Any] = {
@@ -140,6 +140,7 @@ def rental(chain: Chain, rentals: Rentals, found: RentalView, *, ending: bool = 
     }
     if ending:
         how = rentals.ending(found.rental_id)
+        shown |= evidence(how.shown)
         shown |= {
             "ending": how.how,
             "units": how.units,
@@ -148,6 +149,18 @@ def rental(chain: Chain, rentals: Rentals, found: RentalView, *, ending: bool = 
             "to_renter": money(chain, token, how.to_renter),
         }
     return shown | {"transactions": transactions(found.transactions)}
+
+
+def evidence(found: Shown) -> dict[str, Any]:
+    """Return what the device and the owner showed the chain: times of the device's clock, and hashes of files."""
+    hashes = {name: str(digest) for name, digest in found.hashes.items()}
+    return {
+        "checked_in": clock(found.checked_in_at or 0) or None,
+        "check_in_condition": hashes.get("check-in"),
+        "checked_out": clock(found.checked_out_at or 0) or None,
+        "check_out_condition": hashes.get("check-out"),
+        "evidence": hashes.get("evidence"),
+    }
 
 
 def signed(chain: Chain | None, found: SignedAct | SignedOpening) -> dict[str, Any]:

@@ -101,6 +101,9 @@ MaxClaim = Annotated[
 Evidence = Annotated[
     Optional[Path], typer.Option("--evidence", metavar="FILE", help="What shows the damage; its hash goes on chain.")
 ]
+Compared = Annotated[
+    Optional[Path], typer.Option("--evidence", metavar="FILE", help="A file to compare with the hashes on the chain.")
+]
 Hold = Annotated[bool, typer.Option("--hold", help="Only keep it: `pyiot rental serve` shows it when it is time.")]
 Offers = Annotated[
     Optional[list[Path]],
@@ -307,6 +310,26 @@ def evidence_of(path: Path | None) -> bytes:
         return keccak256(path.expanduser().read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def compared(rentals: "Rentals", rental: "RentalId", path: Path) -> list[str]:
+    """Say what a file is of all that a rental's device and owner showed the chain the hash of.
+
+    Raises:
+        InputError: There is no such file.
+        VerificationError: It is nothing of that.
+    """
+    from pyiot_evm.exceptions import VerificationError  # noqa: PLC0415 - not for `--help`
+    from pyiot_evm.types import Bytes32  # noqa: PLC0415
+
+    shown, digest = rentals.ending(rental).shown, evidence_of(path)
+    if found := shown.named(digest):
+        return found
+    others = ", ".join(f"{name} {other}" for name, other in shown.hashes.items()) or "nothing was shown"
+    raise VerificationError(
+        f"{path} is nothing that was shown of this rental: its hash is {Bytes32(digest)}; {others}",
+        hint="the file must be the very same, to the byte",
+    )
 
 
 def set_policies(

@@ -3,12 +3,12 @@
 Example:
     >>> import dataclasses
     >>> [field.name for field in dataclasses.fields(Ending)]
-    ['how', 'charge', 'units', 'to_owner', 'to_renter']
+    ['how', 'charge', 'units', 'to_owner', 'to_renter', 'shown']
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.contracts import deposit_escrow as structs
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.offers import RentalOffer
     from pyiot_evm.escrow.records import RentalRecord, Role
     from pyiot_evm.sending import TransactionRecord
-    from pyiot_evm.types import Address, RentalId, TermsId
+    from pyiot_evm.types import Address, Bytes32, RentalId, TermsId
 
-__all__ = ["Ending", "RentalView", "ending_of", "events_of", "view"]
+__all__ = ["Ending", "RentalView", "Shown", "ending_of", "events_of", "shown_by", "view"]
 
 _EVENTS: tuple[Any, ...] = (
     structs.RentalOpened,
@@ -43,6 +43,40 @@ _EVENTS: tuple[Any, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What the device and the owner showed the chain: times, and hashes of files that an arbiter asks for.
+
+    Attributes:
+        checked_in_at: When the renter got in, by the device's clock, Unix seconds; ``None`` where it was not shown.
+        checked_out_at: When the rental ended, by the device's clock.
+        condition_in: keccak256 of what the device saw at the check-in; ``None`` where it saw nothing.
+        condition_out: The same at the check-out.
+        evidence: keccak256 of the owner's evidence for its claim; ``None`` where it gave none.
+
+    Example:
+        >>> from pyiot_evm.types import Bytes32
+        >>> Shown(condition_in=Bytes32(b"1" * 32), evidence=Bytes32(b"1" * 32)).named(b"1" * 32)
+        ['check-in', 'evidence']
+    """
+
+    checked_in_at: int | None = None
+    checked_out_at: int | None = None
+    condition_in: Bytes32 | None = None
+    condition_out: Bytes32 | None = None
+    evidence: Bytes32 | None = None
+
+    @property
+    def hashes(self) -> dict[str, Bytes32]:
+        """The hashes that were shown, by what they are of: ``check-in``, ``check-out``, ``evidence``."""
+        found = {"check-in": self.condition_in, "check-out": self.condition_out, "evidence": self.evidence}
+        return {name: digest for name, digest in found.items() if digest is not None}
+
+    def named(self, digest: bytes) -> list[str]:
+        """Say what a file is that has this keccak256: any of the names in :attr:`hashes`, or nothing."""
+        return [name for name, shown in self.hashes.items() if shown == digest]
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """How a rental ended, and who got what.
 
@@ -52,6 +86,7 @@ class Ending:
         units: What the device metered.
         to_owner: Base units that went to the owner so far.
         to_renter: Base units that went back to the renter so far.
+        shown: What the device and the owner showed the chain on the way.
     """
 
     how: str
@@ -59,6 +94,7 @@ class Ending:
     units: int | None
     to_owner: int
     to_renter: int
+    shown: Shown = field(default_factory=Shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +198,24 @@ def ending_of(offer: RentalOffer, events: Sequence[Any]) -> Ending:
             how = _CLOSED.get(state, "refunded")
             to_owner += event.amount if is_owners else 0
             to_renter += 0 if is_owners else event.amount
-    return Ending(how, charge, units, to_owner, to_renter)
+    return Ending(how, charge, units, to_owner, to_renter, shown_by(events))
+
+
+def shown_by(events: Sequence[Any]) -> Shown:
+    """Say from a rental's events what the device and the owner showed the chain."""
+    found = Shown()
+    for event in events:
+        if isinstance(event, structs.RentalCheckedIn):
+            found = replace(found, checked_in_at=event.time, condition_in=_given(event.condition))
+        elif isinstance(event, structs.RentalCheckedOut):
+            found = replace(found, checked_out_at=event.time, condition_out=_given(event.condition))
+        elif isinstance(event, structs.DepositClaimed):
+            found = replace(found, evidence=_given(event.evidence))
+    return found
+
+
+def _given(digest: Bytes32) -> Bytes32 | None:
+    return digest if any(digest) else None
 
 
 _UNOPENED = (State.NONE, State.DRAFTED, State.ABANDONED)

@@ -21,6 +21,7 @@ from pyiot_evm.contracts.deposit_escrow import RentalHandedOver
 from pyiot_evm.device import Field, ReadingJournal, Schema, device_id
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.policies import OwnerPolicy
+from pyiot_evm.hashing import keccak256
 from pyiot_evm.home import LIGHT, Home
 from pyiot_evm.machine import Machine
 
@@ -66,10 +67,10 @@ class Terminal:
         self.make()
         return str(self.rental("open", self.offer, "--as", "renter", "--quiet").stdout.strip())
 
-    def say(self, name: str, kind: type[CheckIn] | type[CheckOut]) -> Path:
+    def say(self, name: str, kind: type[CheckIn] | type[CheckOut], **seen: bytes) -> Path:
         with Machine.open(self.chain, "owner") as owner, self.home.keyring.device("owner") as device:
             offer = owner.rentals.offers()[-1].offer
-            said = owner.rentals.clerk.messages.sign(kind(offer.id, self.chain.now()), device)
+            said = owner.rentals.clerk.messages.sign(kind(offer.id, self.chain.now(), **seen), device)  # type: ignore[arg-type]
         path = self.folder / f"{name}.json"
         path.write_text(said.encode())
         return path
@@ -276,6 +277,33 @@ def test_serve__when_a_claim_or_a_dispute_waits__tells_whom_it_waits_for(termina
         action["deadline"] == json.loads(terminal.rental("show", rental, "--as", "judge", "--json").stdout)["deadline"]
     )
     assert "nothing is to be done" in terminal.rental("serve", "--as", "renter", "--once").stderr
+
+
+def test_show__when_there_is_evidence__compares_a_file_with_it(terminal: Terminal) -> None:
+    photo, other, rental = terminal.folder / "photo.jpg", terminal.folder / "other.jpg", terminal.open()
+    photo.write_bytes(b"a window, broken")
+    other.write_bytes(b"a window, whole")
+    terminal.rental("handover", rental, "--as", "owner")
+    seen = keccak256(other.read_bytes())
+    terminal.rental("checkin", terminal.say("in", CheckIn, condition=seen), "--as", "renter")
+    terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    terminal.rental("claim", rental, "2", "--as", "owner", "--evidence", photo)
+    terminal.rental("reject", rental, "--as", "renter")
+
+    shown = terminal.rental("show", terminal.offer, "--evidence", photo, "--as", "judge").stdout
+    assert f"evidence            0x{keccak256(photo.read_bytes()).hex()}" in shown
+    assert "file is             evidence" in shown
+    document = json.loads(terminal.rental("show", rental, "--as", "renter", "--evidence", other, "--json").stdout)
+    assert document["file_is"] == ["check-in"]
+    assert document["check_in_condition"] == "0x" + seen.hex()
+    said = json.loads((terminal.folder / "in.json").read_text())["time"]
+    assert document["checked_in"] == clock(said)
+    assert document["checked_out"] >= document["checked_in"]
+    assert document["check_out_condition"] is None
+    photo.write_bytes(b"a window, broken ")
+    refused = terminal.rental("show", rental, "--evidence", photo, "--as", "judge", code=1).stderr
+    assert "nothing that was shown of this rental" in refused
+    assert f"check-in 0x{seen.hex()}, evidence 0x" in refused
 
 
 AGREEMENT = {

@@ -5,9 +5,12 @@ import threading
 
 import pytest
 
+from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import Role, State
+from pyiot_evm.escrow.views import Shown
 from pyiot_evm.exceptions import CallbackError
+from pyiot_evm.hashing import keccak256
 
 DAMAGE = 3_000_000
 
@@ -121,6 +124,32 @@ def test_serve__when_the_disk_is_full_for_a_while__goes_on(house, monkeypatch):
     house.owner.rentals.serve(stop=stop, report=lambda action: (seen.append(action.kind), stop.set()))
     assert seen == ["waived"]
     assert house.owner.rentals.get(rental.id).state is State.CLOSED
+
+
+# What was shown
+
+
+def test_ending__when_device_and_owner_showed_something__has_the_times_and_the_hashes(house):
+    # Nobody could see on which evidence a claim stood: neither the renter nor the arbiter could compare a file with it.
+    rental, photo, inventory = house.active(), keccak256(b"a photo"), keccak256(b"an inventory")
+    came, left = house.chain.now(), house.chain.now() + 60
+    assert house.renter.rentals.ending(rental.id).shown == Shown()
+    house.renter.rentals.show_statement(house.say(CheckIn(rental.terms_id, came, photo)))
+    assert house.owner.rentals.ending(rental.id).shown == Shown(checked_in_at=came, condition_in=photo)
+    house.owner.rentals.show_statement(house.say(CheckOut(rental.terms_id, left, 7, inventory)))
+    house.owner.rentals.claim(rental.id, DAMAGE, evidence=photo)
+    house.arbiter.rentals.judge(rental.offer)
+    shown = house.arbiter.rentals.ending(rental.id).shown
+    assert shown == house.renter.rentals.ending(rental.id).shown == Shown(came, left, photo, inventory, photo)
+    assert (shown.named(photo), shown.named(inventory)) == (["check-in", "evidence"], ["check-out"])
+    assert shown.named(bytes(32)) == shown.named(keccak256(b"another photo")) == []
+
+
+def test_ending__when_nothing_was_seen__has_no_hashes(house):
+    rental = claimed(house)
+    shown = house.renter.rentals.ending(rental.id).shown
+    assert (shown.hashes, shown.checked_in_at) == ({}, None)
+    assert shown.checked_out_at is not None
 
 
 # What awaits a person
