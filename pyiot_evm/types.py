@@ -34,6 +34,7 @@ __all__ = [
     "TransactionHash",
     "from_units",
     "length_of_time",
+    "scale_units",
     "to_units",
 ]
 
@@ -138,6 +139,7 @@ ZERO_ADDRESS = Address(bytes(20))
 _EXACT = Context(prec=100)  # digits; 2²⁵⁶ has 78
 _WHOLE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _MAX_SHOWN = 40
+_USUAL_DECIMALS = 6  # of dollar tokens; defaults are written for it
 _EIP55_UPPER = 8  # a letter is upper case where the hash's digit is 8 or more
 
 
@@ -170,6 +172,17 @@ def to_units(amount: str | Decimal | int, *, decimals: int) -> int:
     if units >= 1 << 256:
         raise InputError(f"an amount must be less than 2²⁵⁶ base units: {shown}")
     return units
+
+
+def scale_units(units: int, *, decimals: int) -> int:
+    """Return what an amount of a token of 6 decimals is in one of others, at least 1 base unit.
+
+    Example:
+        >>> scale_units(100, decimals=18), scale_units(100, decimals=2)
+        (100000000000000, 1)
+    """
+    usual, wanted = int(10**_USUAL_DECIMALS), int(10**decimals)
+    return max(units * wanted // usual, 1)
 
 
 def _decimal(amount: object) -> Decimal | None:

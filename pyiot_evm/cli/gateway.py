@@ -43,7 +43,7 @@ def run(
     from pyiot_evm.gateway.server import Gateway  # noqa: PLC0415
 
     info = session.chain.token_info()
-    terms = GatewayConfig() if config is None else GatewayConfig.read(config, decimals=info.decimals)
+    terms = GatewayConfig.of(info.decimals) if config is None else GatewayConfig.read(config, decimals=info.decimals)
     given = {"price_row": price_row, "price_latest": price_latest, "price_stream": price_stream}
     prices: dict[str, Any] = {key: info.to_units(text) for key, text in given.items() if text is not None}
     terms = replace(terms, **prices)

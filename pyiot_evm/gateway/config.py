@@ -8,25 +8,26 @@ Example:
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY
 from pyiot_evm.payment.x402_terms import BATCH, SCHEMES
-from pyiot_evm.types import to_units
+from pyiot_evm.types import scale_units, to_units
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["GatewayConfig"]
 
-_MONEY: Final = ("price_row", "price_latest", "price_stream", "exact_from", "max_exposure")
+_SCALED: Final = ("price_row", "price_latest", "price_stream", "max_exposure", "token_per_ether")
+_MONEY: Final = (*_SCALED, "exact_from")
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """A gateway's terms. Money is in base units of the chain's token.
+    """A gateway's terms. Money is in base units of the chain's token; its defaults are for one of 6 decimals.
 
     Attributes:
         price_row: What one reading of a range costs.
@@ -36,6 +37,10 @@ class GatewayConfig:
             transaction; what is cheaper is paid through a channel.
         max_rows: How many readings one request gets at most.
         max_exposure: What may be delivered through one channel and not be claimed.
+        token_per_ether: What one ether costs, or one of whatever gas is paid in: vouchers are claimed, and claims paid
+            out, once they are worth the gas.
+        gas_factor: How many times the gas they must be worth.
+        claim_every: Seconds after which that is done anyway.
         withdraw_delay: Seconds that a channel must leave to claim in.
         schemes: How can be paid.
         requests_each_second: What one client may ask, on average.
@@ -55,6 +60,9 @@ class GatewayConfig:
     exact_from: int = 1
     max_rows: int = 1_000
     max_exposure: int = 10_000_000
+    token_per_ether: int = 3_000_000_000
+    gas_factor: int = 20
+    claim_every: int = 24 * 3600
     withdraw_delay: int = MIN_WITHDRAW_DELAY
     schemes: tuple[str, ...] = SCHEMES
     requests_each_second: int = 100
@@ -78,8 +86,15 @@ class GatewayConfig:
             raise InputError(f"exact_from needs the scheme {BATCH} beside exact: what is cheaper is paid by it")
 
     @classmethod
+    def of(cls, decimals: int) -> GatewayConfig:
+        """Return the defaults for a token of other decimals."""
+        usual = cls()
+        scaled: dict[str, Any] = {name: scale_units(getattr(usual, name), decimals=decimals) for name in _SCALED}
+        return replace(usual, **scaled)
+
+    @classmethod
     def parse(cls, text: str, *, decimals: int) -> GatewayConfig:
-        """Read a TOML document; money is written as text in whole tokens.
+        """Read a TOML document; money is written as text in whole tokens, whatever decimals they have.
 
         Raises:
             InputError: It is no TOML, or has a name or a value that it must not have.
@@ -101,7 +116,7 @@ class GatewayConfig:
                     ) from error
         if "schemes" in found:
             found["schemes"] = tuple(found["schemes"]) if isinstance(found["schemes"], list) else (found["schemes"],)
-        return cls(**found)
+        return replace(cls.of(decimals), **found)
 
     @classmethod
     def read(cls, path: Path, *, decimals: int) -> GatewayConfig:

@@ -58,13 +58,19 @@ class Gateway:
 
     Args:
         machine: Whose readings and offers; its account is paid, and pays the gas of settlements.
-        config: The terms.
+        config: The terms; the defaults for the chain's token when left out.
     """
 
     def __init__(self, machine: Machine, config: GatewayConfig | None = None) -> None:
         self.machine = machine
-        self.config = config or GatewayConfig()
-        receiving = PayeePolicy(max_exposure=self.config.max_exposure, min_withdraw_delay=self.config.withdraw_delay)
+        terms = self.config = config or GatewayConfig.of(machine.chain.token_info().decimals)
+        receiving = PayeePolicy(
+            max_exposure=terms.max_exposure,
+            min_withdraw_delay=terms.withdraw_delay,
+            gas_factor=terms.gas_factor,
+            token_per_ether=terms.token_per_ether,
+            claim_every=terms.claim_every,
+        )
         self.payments = Payments(machine.chain, signer=machine.payments.signer, receiving=receiving)
         self._faults = Faults()
         self._server: Any = None

@@ -63,7 +63,7 @@ class Payments:
         chain: The chain.
         signer: The account's key.
         paying: How channels are filled.
-        receiving: What is taken.
+        receiving: What is taken; the defaults for the chain's token when left out.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Payments:
         self.chain = chain
         self.signer = signer
         self.paying = paying or PayerPolicy()
-        self.receiving = receiving or PayeePolicy()
+        self._receiving = receiving
 
     # Parts, opened when they are first used
 
@@ -97,6 +97,17 @@ class Payments:
     def budgets(self) -> Budgets:
         """The network's budgets."""
         return Budgets(self.store, money=partial(money_text, self.chain))
+
+    @cached_property
+    def receiving(self) -> PayeePolicy:
+        """What is taken."""
+        if self._receiving is not None:
+            return self._receiving
+        try:
+            token = self.chain.token
+        except ConfigurationError:  # none is set: each call names its own
+            return PayeePolicy()
+        return PayeePolicy.of(self.chain.token_info(token).decimals)
 
     @cached_property
     def additions(self) -> Place:

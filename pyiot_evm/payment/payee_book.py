@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from pyiot_evm.exceptions import VerificationError
 from pyiot_evm.payment.records import PayeeChannel
 from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, ChannelId, config_fields, config_of
-from pyiot_evm.types import ZERO_ADDRESS, Address
+from pyiot_evm.types import ZERO_ADDRESS, Address, scale_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ class ChannelRefusedError(VerificationError):
 
 @dataclass(frozen=True, slots=True)
 class PayeePolicy:
-    """What a payee takes.
+    """What a payee takes; the defaults are for a token of 6 decimals that is worth a dollar, see :meth:`of`.
 
     Attributes:
         max_exposure: What may be delivered through one channel and not be claimed, base units.
@@ -60,7 +60,8 @@ class PayeePolicy:
         allow_contract_payers: Whether to take channels without a payer's authorizer: a contract wallet can take its
             vouchers back.
         gas_factor: Claim once what is unclaimed is worth this many times the gas.
-        token_per_ether: Base units of the token for one ether, to compare the two.
+        token_per_ether: Base units of the token for one ether, or for one of whatever the chain's gas is paid in, to
+            compare the two.
         claim_every: Seconds after which everything is claimed anyway.
         fresh_for: Seconds for which what the chain said of a channel counts.
     """
@@ -72,6 +73,16 @@ class PayeePolicy:
     token_per_ether: int = 3_000_000_000
     claim_every: int = 24 * 3600
     fresh_for: int = 60
+
+    @classmethod
+    def of(cls, decimals: int) -> PayeePolicy:
+        """Return the defaults for a token of other decimals."""
+        usual = cls()
+        return replace(
+            usual,
+            max_exposure=scale_units(usual.max_exposure, decimals=decimals),
+            token_per_ether=scale_units(usual.token_per_ether, decimals=decimals),
+        )
 
 
 class PayeeBook:

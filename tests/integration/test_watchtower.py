@@ -4,14 +4,17 @@ import time
 
 import pytest
 
-from pyiot_evm import Devnet, Machine
+from pyiot_evm import Devnet, Machine, connect
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.contracts.payment_channels import Claimed, ClaimSkipped
 from pyiot_evm.exceptions import StorageError
+from pyiot_evm.gateway.config import GatewayConfig
+from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee import Payee
 from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy
 from pyiot_evm.payment.vouchers import channel_config, sign_voucher
+from pyiot_evm.types import Address
 
 DAY = 24 * 3600
 
@@ -105,6 +108,40 @@ def test_tend__when_a_process_ended_between_claim_and_settlement__the_next_one_s
     side.claim()
     assert watching(payee, token_per_ether=0).tend() == []
     assert dollars(devnet, payee.address) == 1_000_001_000
+
+
+CODE = "5f3560e01c63313ce5671460235760205f526001602052605860f81b60405260605ff35b60125f5260205ff3"
+"""A token that knows its symbol, X, and its 18 decimals."""
+
+
+def test_receiving__when_the_token_has_18_decimals__is_for_the_same_money(devnet, payee):
+    """3,000 whole tokens for one ether were 0.000000003: each claim seemed to be worth its gas."""
+    coin = Address(b"\x18" * 20)
+    devnet.rpc("anvil_setCode", str(coin), "0x" + CODE)
+    with connect(devnet.url, home=devnet.home, token=coin) as chain:
+        assert (chain.token_info().decimals, chain.token_info().symbol) == (18, "X")
+        receiving = Payments(chain, signer=payee._signer).receiving
+        assert (receiving.token_per_ether, receiving.max_exposure) == (3_000 * 10**18, 10 * 10**18)
+        gateway = Gateway(Machine.open(chain, payee.name))
+        assert gateway.payments.receiving == receiving
+        assert gateway.config.price_row == 10**14
+
+
+def test_gateway__when_its_configuration_says_what_gas_is_worth__claims_by_that(devnet, payer, payee):
+    """It could not be said: a gateway on another coin claimed far too late, or paid more for gas than it got."""
+    per_ether = 1_000 * 10**18 // (devnet.fee_quote().per_gas * 30_000)  # one claim's gas is worth 1,000 base units
+    patient = Gateway(payee, GatewayConfig(token_per_ether=per_ether, gas_factor=100)).payments.payee
+    patient.accept(payer.pay(payee.address, "0.04").voucher, 40_000)
+    assert patient.tend() == []
+    dear_coin = Gateway(payee, GatewayConfig(token_per_ether=100 * per_ether)).payments.payee
+    assert dear_coin.tend() == []
+    side = Gateway(payee, GatewayConfig(token_per_ether=per_ether)).payments.payee
+    assert [claim.amount for claim in side.tend()] == [40_000]
+    side.accept(payer.pay(payee.address, "0.000001").voucher, 1)
+    impatient = Gateway(payee, GatewayConfig(claim_every=1)).payments.payee
+    assert impatient.tend() == []
+    time.sleep(2)
+    assert [claim.amount for claim in impatient.tend()] == [1]
 
 
 def test_watchtower__when_a_payer_leaves_while_it_runs__claims_within_seconds(devnet, payer, payee):

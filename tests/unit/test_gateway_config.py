@@ -29,6 +29,16 @@ def test_config__when_its_documentation_is_read__explains_every_setting():
     assert explained == [field.name for field in fields(GatewayConfig)]
 
 
+def test_config__when_the_token_has_other_decimals__its_defaults_are_for_the_same_money():
+    usual, fine, coarse = GatewayConfig(), GatewayConfig.parse("gas_factor = 5", decimals=18), GatewayConfig.of(2)
+    for name in ("price_row", "price_latest", "price_stream", "max_exposure", "token_per_ether"):
+        assert getattr(fine, name) == getattr(usual, name) * 10**12
+    assert (fine.gas_factor, fine.exact_from, GatewayConfig.of(6)) == (5, 1, usual)
+    assert (coarse.price_row, coarse.max_exposure, coarse.token_per_ether) == (1, 1_000, 300_000)
+    written = GatewayConfig.parse('token_per_ether = "0.2"\nclaim_every = 60', decimals=18)
+    assert (written.token_per_ether, written.claim_every) == (2 * 10**17, 60)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -37,6 +47,9 @@ def test_config__when_its_documentation_is_read__explains_every_setting():
         ('price_row = "0"', "price_row is at least one base unit of the token, not 0"),
         ('price_row = "0.0000001"', "price_row: 0.0000001 has more than the token's 6 decimals"),
         ('price_row = "-1"', "price_row: an amount must be 0 or more: -1"),
+        ('token_per_ether = "0"', "token_per_ether is at least one base unit of the token, not 0"),
+        ("claim_every = 0", "claim_every is a whole number from 1, not 0"),
+        ("gas_factor = 0.5", "gas_factor is a whole number from 1, not 0.5"),
         ("burst = 0", "burst is a whole number from 1, not 0"),
         ("burst = true", "burst is a whole number from 1, not True"),
         ('burst = "4"', "burst is a whole number from 1, not '4'"),
