@@ -25,6 +25,7 @@ from pyiot_evm.escrow.offering import RentalAsk
 from pyiot_evm.escrow.offers import RentalDocument
 from pyiot_evm.exceptions import ContractError
 from pyiot_evm.hashing import keccak256
+from pyiot_evm.identity import Devices
 from pyiot_evm.machine import Machine
 from pyiot_evm.market.key_release import ContentKey, Ephemeral, Sale, mask_of, release
 from pyiot_evm.market.offers import Summary, blank_offer, offer_id
@@ -284,6 +285,39 @@ class House:
 @pytest.fixture
 def house(devnet):
     return House(devnet)
+
+
+@pytest.fixture
+def funded(devnet):
+    """Return a function that makes an account with some ether."""
+
+    def make():
+        account = devnet.account(LocalSigner.create())
+        devnet.fund(account, ether=5)
+        return account
+
+    return make
+
+
+@pytest.fixture
+def owner(funded):
+    return funded()
+
+
+@pytest.fixture
+def stranger(funded):
+    return funded()
+
+
+@pytest.fixture
+def devices(devnet, owner):
+    """The registry as a device's owner uses it."""
+    return Devices(devnet, account=owner)
+
+
+@pytest.fixture(params=["secp256k1", "p256"])
+def sensor(request):
+    return LocalSigner.create(request.param)
 
 
 PIN = "271828"

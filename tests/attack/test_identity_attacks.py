@@ -30,35 +30,14 @@ CURVES = ("secp256k1", "p256")
 NO_HASH = Bytes32(bytes(32))
 
 
-def funded(chain):
-    account = chain.account(LocalSigner.create())
-    chain.fund(account, ether=5)
-    return account
-
-
 @pytest.fixture
-def owner(devnet):
-    return funded(devnet)
-
-
-@pytest.fixture
-def thief(devnet):
-    return funded(devnet)
-
-
-@pytest.fixture
-def devices(devnet, owner):
-    return Devices(devnet, account=owner)
+def thief(funded):
+    return funded()
 
 
 @pytest.fixture
 def thieves(devnet, thief):
     return Devices(devnet, account=thief)
-
-
-@pytest.fixture(params=CURVES)
-def sensor(request):
-    return LocalSigner.create(request.param)
 
 
 def send(devices: Devices, row: RegistrationRow):

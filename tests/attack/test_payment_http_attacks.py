@@ -1,6 +1,7 @@
 """Servers that cheat a paying client: what they can take is one payment, never more than was allowed."""
 
 import base64
+import copy
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from x402.mechanisms.evm.batch_settlement.errors import ERR_CUMULATIVE_AMOUNT_MI
 from x402.mechanisms.evm.types import TransactionReceipt
 from x402.schemas import SettleResponse
 
+from pyiot_evm import Machine
 from pyiot_evm.chain import Devnet
 from pyiot_evm.chain.artifacts import load_artifact
 from pyiot_evm.chain.deployment import deploy_once
@@ -73,21 +75,20 @@ def devnet():
         yield chain
 
 
-@pytest.fixture
-def terms(machines):
-    """Return the terms of an honest gateway that sells at 1,000 base units."""
-    from pyiot_evm.device import Field, ReadingJournal, Schema
+@pytest.fixture(scope="module")
+def honest(devnet, measure):
+    """The terms of an honest gateway that sells at 1,000 base units, and serves."""
+    with Machine.create(devnet, "honest", curve="secp256k1") as seller:
+        measure(seller, 1)
+        with Gateway(seller, GatewayConfig(price_latest=1000)) as url:
+            reply = requests.get(f"{url}/v1/devices/{seller.device}/latest", timeout=10)
+            yield json.loads(base64.b64decode(reply.headers["payment-required"]))
 
-    seller = machines.new("seller", curve="secp256k1")
-    keyring, entry = seller.chain.home.keyring, seller.chain.home.keyring.entry(seller.name)
-    folder = seller.chain.home.journals / entry.device.hex()
-    folder.mkdir(parents=True)
-    schema = Schema((Field("temperature", unit="Cel", scale=2),))
-    with ReadingJournal.open(folder / "0.readings", device=entry.device, schema=schema, curve=entry.curve) as journal:
-        journal.sign(keyring.device(seller.name), time=1, values=schema.fix([1]))
-    with Gateway(seller, GatewayConfig(price_latest=1000)) as url:
-        reply = requests.get(f"{url}/v1/devices/{entry.device}/latest", timeout=10)
-        yield json.loads(base64.b64decode(reply.headers["payment-required"]))
+
+@pytest.fixture
+def terms(honest):
+    """The terms, which a cheat may change."""
+    return copy.deepcopy(honest)
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_get__when_a_corrective_402_has_a_forged_state__nothing_more_is_signed(t
     """A signature that is none ended in an error of a library below x402's, at each call again."""
     top, signatures = str(1 << 200), ["0x" + "11" * 65, "0x" + "11" * 64 + "1b", "0x" + "00" * 65, "0x1", "zz", None]
     forgeries = [("900000", signature) for signature in signatures] + [(top, signatures[0]), ("-1", signatures[0])]
-    forged = json.loads(json.dumps(terms)) | {"error": ERR_CUMULATIVE_AMOUNT_MISMATCH}
+    forged = copy.deepcopy(terms) | {"error": ERR_CUMULATIVE_AMOUNT_MISMATCH}
 
     def corrective(cheat):
         ceiling, signature = forgeries[len(cheat.payments) - 1]

@@ -18,7 +18,7 @@ from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.offers import RentalDocument, RentalOffer
 from pyiot_evm.escrow.policies import RenterPolicy
 from pyiot_evm.escrow.records import Role, State
-from pyiot_evm.exceptions import BudgetError, InputError, PyIotEvmError, VerificationError
+from pyiot_evm.exceptions import BudgetError, InputError, VerificationError
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.types import Address, Bytes32, DeviceId
 
@@ -264,7 +264,7 @@ def test_offer__when_it_is_huge_or_missing__is_refused(tmp_path):
 @given(data=st.binary(max_size=300) | st.text(max_size=200).map(lambda text: text.encode(errors="replace")))
 @settings(max_examples=50)
 def test_offer__when_it_is_anything__gives_a_typed_error(data):
-    with pytest.raises(PyIotEvmError):
+    with pytest.raises(VerificationError):
         RentalOffer.decode(data)
 
 

@@ -23,32 +23,6 @@ METADATA = DeviceMetadata("roof station", maker="Davis", sensors=(Sensor("temper
 URI = "https://example.org/roof.json"
 
 
-def funded(chain):
-    account = chain.account(LocalSigner.create())
-    chain.fund(account, ether=5)
-    return account
-
-
-@pytest.fixture
-def owner(devnet):
-    return funded(devnet)
-
-
-@pytest.fixture
-def stranger(devnet):
-    return funded(devnet)
-
-
-@pytest.fixture
-def devices(devnet, owner):
-    return Devices(devnet, account=owner)
-
-
-@pytest.fixture(params=["secp256k1", "p256"])
-def sensor(request):
-    return LocalSigner.create(request.param)
-
-
 def test_get__when_nobody_registered_the_device__knows_its_genesis_key(devices, sensor):
     record = devices.get(sensor.device)
     assert (record.owner, record.registered_at, record.epoch, record.is_revoked) == (None, 0, 0, False)

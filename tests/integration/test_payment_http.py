@@ -1,11 +1,13 @@
 """`HttpPayer` against a real gateway: which channels it pays through, how they are left, and what it says."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from pyiot_evm.chain import Devnet
 from pyiot_evm.chain.nodes import free_port
 from pyiot_evm.chain.rpc import RpcClient
-from pyiot_evm.device import Field, ReadingJournal, Schema
 from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
@@ -17,7 +19,9 @@ from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY
 from pyiot_evm.payment.x402_signer import ReadingSigner
 from pyiot_evm.types import DeviceId
 
-SCHEMA = Schema((Field("temperature", unit="Cel", scale=2),))
+sys.path.insert(0, str(Path(__file__).parent))
+from gateway_kit import journal_of
+
 PRICE = 1_000
 
 
@@ -31,12 +35,7 @@ def devnet():
 @pytest.fixture
 def seller(machines):
     machine = machines.new("seller", curve="p256")
-    entry = machine.chain.home.keyring.entry(machine.name)
-    folder = machine.chain.home.journals / entry.device.hex()
-    folder.mkdir(parents=True)
-    path = folder / "all.readings"
-    with ReadingJournal.open(path, device=entry.device, schema=SCHEMA, curve=entry.curve) as journal:
-        journal.sign(machine.chain.home.keyring.device(machine.name), time=1_700_000_000_000, values=(2150,))
+    journal_of(machine.chain, machine.name, 1)
     return machine
 
 
@@ -144,7 +143,7 @@ def test_readings__when_they_were_bought__are_checked_against_the_registry(selle
     payer = HttpPayer(buyer.payments)
     device = payer.device(gateway)
     (reading,) = payer.get(url, most=PRICE).readings(device)
-    assert (device.device, [str(value) for value in device.values(reading).values()]) == (seller.device, ["21.50"])
+    assert (device.device, [str(value) for value in device.values(reading).values()]) == (seller.device, ["20.00"])
     (again,) = payer.get(device.rows(0, 0), most=PRICE, key="noon").readings(device)
     assert [again] == payer.get(device.rows(0, 0), most=PRICE, key="noon").readings(device) == [reading]
     with pytest.raises(InputError, match="sells no readings of 0x1111"):
