@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.http_waiting import WaitingPayment
     from pyiot_evm.payment.payer import SentPayment
     from pyiot_evm.payment.records import PayeeChannel, PayerChannel
+    from pyiot_evm.payment.stream_buyer import StreamQuote
     from pyiot_evm.payment.vault import Moved
     from pyiot_evm.payment.vouchers import ChannelId
 
@@ -178,6 +179,18 @@ def waiting_row(session: Session, payment: WaitingPayment) -> dict[str, Any]:
         "at": payment.at,
         "good_until": payment.good_until,
         "key": payment.has_key,
+    }
+
+
+def stream_quote_row(session: Session, quote: StreamQuote) -> dict[str, Any]:
+    """Return what is shown of what a stream would cost."""
+    return {
+        "dry_run": True,
+        "costs": f"{money(session, quote.price)} a reading",
+        "payee": quote.payee,
+        "begins_with": quote.seq,
+        "pays_in": money(session, quote.pays_in),
+        "comes_back_after": f"{quote.withdraw_delay} s",
     }
 
 

@@ -37,6 +37,7 @@ def stream(
     again: Annotated[
         bool, typer.Option("--again", help="Ask a gateway again that delivered no reading before.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost; sign nothing.")] = False,
 ) -> None:
     """Buy readings one by one over one connection, each paid before the next one comes.
 
@@ -49,6 +50,10 @@ def stream(
     """
     where: dict[str, Any] = {"start": start, "since": since, "follow": follow, "prepay": prepay}
     how: dict[str, Any] = {"mode": mode, "again": again, "device_key": device_key}
+    if dry_run:
+        with session.machine(name).stream(url, device, max_price=most, **where, **how) as asked:
+            session.output.show(shared.stream_quote_row(session, asked.quote()))
+        return
     prices: list[int] = []
     try:
         with session.machine(name).stream(url, device, max_price=most, **where, **how) as readings:

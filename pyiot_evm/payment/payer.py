@@ -221,10 +221,13 @@ class Payer:
         """
         with self._lock(channel):
             present = self.sync(channel.channel_id)
-            missing = present.ceiling + amount - present.balance
-            if missing > 0:
-                held = self._held(channel.config.token)
-                self._deposit(present, max(missing, min(wanted, held)))
+            if lacking := self.lacks(present, amount, wanted=wanted):
+                self._deposit(present, lacking)
+
+    def lacks(self, channel: PayerChannel, amount: int, *, wanted: int) -> int:
+        """Return what :meth:`fill` would pay in, 0 where the channel covers a payment, as the book has it."""
+        missing = channel.ceiling + amount - channel.balance
+        return max(missing, min(wanted, self._held(channel.config.token))) if missing > 0 else 0
 
     def close(self, channel_id: bytes) -> PayerChannel:
         """Leave a channel: announce the withdrawal, or, once the delay has passed, take the money back.

@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from pyiot_evm.exceptions import ConfigurationError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.market.locks import LockedElsewhereError, try_lock
-from pyiot_evm.payment.stream_buyer import StreamBuyer, StreamTerms
+from pyiot_evm.payment.stream_buyer import StreamBuyer, StreamQuote, StreamTerms
 from pyiot_evm.payment.stream_errors import StreamRefusedError, StreamStalledError
 from pyiot_evm.payment.stream_messages import MAX_REPLY, MAX_SEQ, Message
 from pyiot_evm.types import DeviceId
@@ -86,6 +86,10 @@ class StreamPlace:
     start: int | Literal["next"] | None = None
     since: int | None = None
     follows: bool = True
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.since is not None:
+            raise InputError("a stream begins with a reading or at a time, not with both")
 
     @classmethod
     def parse(
@@ -197,6 +201,21 @@ class ReadingStream:
                 self._disconnect()
                 raise
         raise StopIteration
+
+    def quote(self) -> StreamQuote:
+        """Ask the gateway for its terms, check them as ever, and end the connection; nothing is signed or sent.
+
+        Raises:
+            BudgetError: A reading costs more than it may.
+            InputError: The terms are not what was asked for.
+            StreamRefusedError: The gateway does not sell it.
+            StreamStalledError: It did not answer in time.
+        """
+        self._socket = _dial(self._place.address(self._terms.mode), self._timeout)
+        try:
+            return self._buyer.quote(self._receive(only="terms"))
+        finally:
+            self._disconnect()
 
     def close(self) -> None:
         """End the connection; what was signed and came is in the book. A second call does nothing."""

@@ -15,6 +15,7 @@ from pyiot_evm.device import Reading, Schema
 from pyiot_evm.exceptions import BudgetError, InputError, TransportError, VerificationError
 from pyiot_evm.payment.payer_book import DepositNeeded
 from pyiot_evm.payment.places import is_ours
+from pyiot_evm.payment.records import PayerChannel
 from pyiot_evm.payment.stream_checks import ReadingCheck
 from pyiot_evm.payment.stream_errors import StreamFaultError, StreamRefusedError
 from pyiot_evm.payment.stream_keys import MODES, lock_of, seal_reading, stream_salt
@@ -26,6 +27,7 @@ from pyiot_evm.payment.vouchers import authorizer_of, channel_config
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyiot_evm.contracts.payment_channels import ChannelConfig
     from pyiot_evm.device import Signer
     from pyiot_evm.payment.payer import Payer
     from pyiot_evm.payment.stream_keys import Mode
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.vouchers import SignedVoucher
     from pyiot_evm.types import Address, DeviceId
 
-__all__ = ["StreamBuyer", "StreamTerms"]
+__all__ = ["StreamBuyer", "StreamQuote", "StreamTerms"]
 
 _TRIES: Final = 5
 
@@ -68,6 +70,25 @@ class StreamTerms:
             raise InputError(f"modes are {' and '.join(MODES)}, not {self.mode!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class StreamQuote:
+    """What a stream would cost; nothing was signed for it.
+
+    Attributes:
+        price: One reading's, base units.
+        payee: Who would be paid.
+        seq: The first reading that would come.
+        pays_in: What would go into the channel first, base units; 0 where it covers the reading.
+        withdraw_delay: Seconds that it takes to get back what is not used.
+    """
+
+    price: int
+    payee: Address
+    seq: int
+    pays_in: int
+    withdraw_delay: int
+
+
 class StreamBuyer:
     """Buys readings from one payee over one connection.
 
@@ -100,6 +121,37 @@ class StreamBuyer:
             InputError: They are not what was asked for, or it delivered no reading before.
             BudgetError: A reading costs more than it may.
         """
+        self._check_terms(stated)
+        known = self._known(stated)
+        purchase = known[-1] if known and not self._channel(known[-1]).closing else self._begin(stated, len(known))
+        self._check_fault(purchase)
+        return self._placed(self.purchases.forgive(purchase.channel_id), stated["seq"])
+
+    def quote(self, stated: Message) -> StreamQuote:
+        """Return what a payee's terms would cost; nothing is signed, sent or written down.
+
+        Args:
+            stated: Its message.
+
+        Raises:
+            InputError: They are not what was asked for, or it delivered no reading before.
+            BudgetError: A reading costs more than it may.
+        """
+        self._check_terms(stated)
+        known, price = self._known(stated), stated["price"]
+        if known and not (channel := self._channel(known[-1])).closing:
+            self._check_fault(known[-1])
+            seq = stated["seq"] if self._terms.moves and known[-1].signed is None else known[-1].next_seq
+            rest = known[-1].paid + price - channel.ceiling
+        else:
+            config = self._config(stated, len(known))
+            channel = PayerChannel(self._payer.domain.channel_id(config), self._payer.domain, config)
+            seq, rest = stated["seq"], price
+        self._payer.book.check_budget(channel, price)
+        pays_in = self._payer.lacks(channel, rest, wanted=price * max(self._terms.prepay, 1))
+        return StreamQuote(price, stated["payee"], seq, pays_in, channel.config.withdraw_delay)
+
+    def _check_terms(self, stated: Message) -> None:
         wanted = self._terms
         for name, mine in (("version", VERSION), ("device", wanted.device), ("mode", wanted.mode)):
             if stated[name] != mine:
@@ -112,13 +164,13 @@ class StreamBuyer:
         self._check_contract()
         self._check = ReadingCheck.by_registry(self._payer.chain, wanted.device, stated["signer"])
         self._check.begin()
-        purchase = self._purchase_from(stated)
-        if purchase.fault and not wanted.again:
+
+    def _check_fault(self, purchase: Purchase) -> None:
+        if purchase.fault and not self._terms.again:
             raise InputError(
                 f"nothing more is bought from {purchase.payee}: {purchase.fault}",
                 hint="`--again` asks it for that reading again, for nothing more",
             )
-        return self._placed(self.purchases.forgive(purchase.channel_id), stated["seq"])
 
     def open(self, purchase: Purchase, price: int) -> Message:
         """Return the message that opens the stream: the voucher for all readings that came.
@@ -248,30 +300,37 @@ class StreamBuyer:
             f"the channels at {contract} take no vouchers of a P-256 key", hint="let the account's key sign"
         )
 
-    def _purchase_from(self, stated: Message) -> Purchase:
-        """Return the stream with a payee: the one that goes on, or a new one."""
+    def _channel(self, purchase: Purchase) -> PayerChannel:
+        return self._payer.book.channel(purchase.channel_id)
+
+    def _known(self, stated: Message) -> list[Purchase]:
+        """Return the streams with a payee, the one that may go on last."""
         wanted, authorizer = self._terms, authorizer_of(self._signer)
-        mine = [
-            (purchase, channel)
+        found = [
+            purchase
             for purchase in self.purchases.all()
             if (purchase.payee, purchase.device, purchase.mode) == (stated["payee"], wanted.device, wanted.mode)
-            and (channel := self._payer.book.channel(purchase.channel_id)).domain == self._payer.domain
+            and (channel := self._channel(purchase)).domain == self._payer.domain
             and (channel.config.token, channel.config.payer_authorizer) == (wanted.token, authorizer)
         ]
-        for purchase, channel in reversed(mine):
-            if not channel.closing:
-                return purchase
+        return sorted(found, key=lambda purchase: not self._channel(purchase).closing)
+
+    def _config(self, stated: Message, number: int) -> ChannelConfig:
+        """Return the terms of a new channel for a stream, so many of which there were before."""
+        wanted = self._terms
         self._payer.policy.check_withdraw_delay(stated["withdrawDelay"])
-        config = channel_config(
+        return channel_config(
             self._signer,
             stated["payee"],
             token=wanted.token,
             payer=self._payer.account.address,
             withdraw_delay=max(self._payer.policy.withdraw_delay, stated["withdrawDelay"]),
-            salt=stream_salt(wanted.device, wanted.mode, len(mine)),
+            salt=stream_salt(wanted.device, wanted.mode, number),
         )
-        channel = self._payer.book.add(self._payer.domain, config)
-        place = {"payee": stated["payee"], "device": wanted.device, "mode": wanted.mode}
+
+    def _begin(self, stated: Message, number: int) -> Purchase:
+        channel = self._payer.book.add(self._payer.domain, self._config(stated, number))
+        place = {"payee": stated["payee"], "device": self._terms.device, "mode": self._terms.mode}
         return self.purchases.begin(channel.channel_id, **place, first=stated["seq"])
 
     def _placed(self, purchase: Purchase, seq: int) -> Purchase:

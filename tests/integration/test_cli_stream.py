@@ -123,6 +123,9 @@ def test_stream__when_it_is_interrupted__says_what_came_for_how_much_and_goes_on
         (device,) = requests.get(f"http://127.0.0.1:{port}/v1/devices", timeout=10).json()["devices"]
         url = f"http://127.0.0.1:{port}/v1/devices/{device['device']}"
         words = ("pay", "stream", url, "--as", "listener", "--max", "0.001")
+        asked = shell.json(*words, "--dry-run")
+        assert (asked["costs"], asked["begins_with"], asked["pays_in"]) == ("0.0001 DUSD a reading", 0, "0.01 DUSD")
+        assert shell.json("pay", "list", "--as", "listener")["channels"] == []
         listener = shell.start(*words)
         first = [listener.stdout.readline() for _ in range(3)]
         listener.send_signal(signal.SIGINT)

@@ -18,6 +18,7 @@ from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.identity import Devices
+from pyiot_evm.payment.budgets import Budget
 from pyiot_evm.payment.stream import ReadingStream, StreamPlace
 from pyiot_evm.payment.stream_buyer import StreamTerms
 from pyiot_evm.payment.stream_errors import StreamFaultError, StreamStalledError
@@ -126,6 +127,8 @@ def test_stream__when_told_where_to_begin__begins_there_and_goes_on_from_there(s
         some(1, start=99)
     with pytest.raises(InputError, match="not a reading to begin with"):
         some(1, start="last")
+    with pytest.raises(InputError, match="with a reading or at a time, not with both"):
+        some(1, start=3, since=BEGIN)
     bought = buyer.payments.purchases.bought(seller.device)
     assert [item.seq for item in bought] == [0, 1, 3, 5, 6]
 
@@ -143,6 +146,28 @@ def test_stream__when_the_same_terms_serve_twice__begins_both_times_where_it_was
     for _ in range(2):
         with ReadingStream(buyer.payments, place, terms) as readings:
             assert next(readings).seq == 3
+
+
+def test_quote__when_asked__says_what_a_stream_would_cost_and_leaves_no_trace(seller, buyer, gateway, measure):
+    measure(seller, 3)
+
+    def quote(**options):
+        with buyer.stream(gateway.url, seller.device, follow=False, **({"max_price": MONEY} | options)) as stream:
+            return stream.quote()
+
+    asked = quote(prepay=10)
+    assert (asked.price, asked.payee, asked.seq, asked.pays_in) == (PRICE, seller.address, 0, 10 * PRICE)
+    assert (buyer.payments.channels()[0], buyer.payments.purchases.all()) == ([], [])
+    with buyer.stream(gateway.url, seller.device, max_price=MONEY, follow=False, prepay=2) as readings:
+        assert next(readings).seq == 0
+    before = buyer.payments.channels()
+    assert [(q.seq, q.pays_in) for q in (quote(), quote(start=2), quote(prepay=1))] == [(1, 0), (2, 0), (1, 0)]
+    assert buyer.payments.channels() == before
+    with pytest.raises(BudgetError, match="a reading costs"):
+        quote(max_price="0.00001")
+    buyer.payments.set_budget(Budget(each_payment=PRICE - 1))
+    with pytest.raises(BudgetError, match="the budget allows"):
+        quote()
 
 
 def test_stream__when_what_came_was_not_taken__gives_it_out_again_for_nothing(seller, buyer, gateway, measure):
