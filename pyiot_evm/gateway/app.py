@@ -23,6 +23,8 @@ from pyiot_evm.gateway.readings import RowRange
 from pyiot_evm.gateway.till import BY_ALL, BY_CHANNEL, PaidRequest, Reply, decode_payment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyiot_evm.gateway.config import GatewayConfig
     from pyiot_evm.gateway.offers import OfferSource
     from pyiot_evm.gateway.readings import ReadingSource
@@ -143,11 +145,13 @@ class Limits:
     Args:
         app: What is protected.
         config: The limits.
+        clock: Seconds, which never go back.
     """
 
-    def __init__(self, app: Any, *, config: GatewayConfig) -> None:
+    def __init__(self, app: Any, *, config: GatewayConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._config = config
+        self._clock = clock
         self._running = 0
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
@@ -185,7 +189,7 @@ class Limits:
         return None
 
     def _may_ask(self, client: str) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             left, at = self._buckets.pop(client, (float(self._config.burst), now))
             left = min(left + (now - at) * self._config.requests_each_second, self._config.burst)
