@@ -24,7 +24,7 @@ from pyiot_evm.chain.fees import FEE_REQUESTS, FeePolicy, FeeQuote
 from pyiot_evm.chain.reverts import error_of
 from pyiot_evm.chain.rpc import Request, RpcClient, RpcError
 from pyiot_evm.chain.transaction_journal import TransactionJournal
-from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, TransactionError, TransportError
+from pyiot_evm.exceptions import ConfigurationError, ConsistencyError, ContractError, TransactionError, TransportError
 from pyiot_evm.home import Home
 from pyiot_evm.types import Address, Bytes32
 
@@ -303,7 +303,10 @@ class Chain(DevnetControls):
         if address not in self._tokens:
             decimals = Call(address, selector("decimals()"), "decimals()", lambda data: decode(["uint8"], data)[0])
             symbol = Call(address, selector("symbol()"), "symbol()", lambda data: decode(["string"], data)[0])
-            self._tokens[address] = TokenInfo(address, self.call(symbol), self.call(decimals))
+            try:
+                self._tokens[address] = TokenInfo(address, self.call(symbol), self.call(decimals))
+            except (ConsistencyError, ContractError) as error:
+                raise ConsistencyError(f"there is no ERC-20 token at {address} on this network") from error
         return self._tokens[address]
 
     # --- sending ---

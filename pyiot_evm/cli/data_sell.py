@@ -32,6 +32,7 @@ from pyiot_evm.cli.data_options import (
     nouns,
 )
 from pyiot_evm.cli.data_session import bought_offer, licence_of, own_sale, serving
+from pyiot_evm.cli.ids import account_address
 from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
 from pyiot_evm.cli.session import Session
 
@@ -99,7 +100,7 @@ def sell(
         copies=copies,
         bond=bond,
         royalty=royalty,
-        audience=audience,
+        audience=None if audience is None else account_address(session, audience),
         private=private,
         reveal_window=duration(reveal_window),
         dispute_window=duration(dispute_window),
@@ -192,7 +193,7 @@ def withdraw(session: Session, *, name: As, amount: Sum = None, to: To = None) -
     """
     machine = session.machine(name)
     before = machine.credit()
-    taken = machine.withdraw(amount, to=to)
+    taken = machine.withdraw(amount, to=None if to is None else account_address(session, to))
     session.output.show(documents.withdrawal(session.chain, machine, taken, before))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pyiot_evm.cli.files import read_text
+from pyiot_evm.cli.ids import account_address
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, As, command
 from pyiot_evm.cli.output import clock, fields, short
 from pyiot_evm.cli.root import HelpfulGroup
@@ -46,7 +47,7 @@ def register(session: Session, *, name: As, owner: Owner = None, metadata: Docum
         pyiot device register --as sensor
     """
     devices = devices_of(session, name)
-    to = None if owner is None else Address(owner)
+    to = None if owner is None else account_address(session, owner)
     signer = session.opened(session.keyring.device(name))
     change = devices.register(signer, owner=to, metadata=read_metadata(metadata), uri=uri)
     session.output.show(changed(devices, change))
@@ -103,7 +104,7 @@ def transfer(session: Session, *, device: Device, to: NewOwner, name: As) -> Non
         pyiot device transfer sensor buyer --as sensor
     """
     devices = devices_of(session, name)
-    owner = session.keyring.entry(to).address if to in session.keyring else Address(to)
+    owner = account_address(session, to)
     session.output.show(changed(devices, devices.transfer(find(session, device), owner)))
 
 

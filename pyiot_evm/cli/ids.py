@@ -12,14 +12,39 @@ import re
 from typing import TYPE_CHECKING
 
 from pyiot_evm.exceptions import InputError
+from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["find_id"]
+    from pyiot_evm.cli.session import Session
+
+__all__ = ["account_address", "find_id"]
 
 _ID = re.compile(r"(0x)?([0-9a-f]{4,64})")
 _DIGITS = 64
+
+
+def account_address(session: Session, text: str) -> Address:
+    """Read whose account is meant: a name of this home, or an address, whose capitals are its checksum (EIP-55).
+
+    Raises:
+        InputError: It is neither, or the address was mistyped.
+    """
+    if text in session.keyring:
+        return session.keyring.entry(text).address
+    try:
+        found = Address(text)
+    except InputError as error:
+        hint = "`pyiot key list` shows the names"
+        raise InputError(f"{text!r} is no name of this home and no address", hint=hint) from error
+    digits = text[-2 * Address.LENGTH :]
+    if digits not in (digits.lower(), digits.upper(), str(found)[2:]):
+        raise InputError(
+            f"the address {text} is mistyped: its capitals do not fit its digits (EIP-55)",
+            hint="copy it again; an address in small letters alone is not checked",
+        )
+    return found
 
 
 def find_id(kind: str, text: str, known: Callable[[], Iterable[bytes]], *, hint: str) -> bytes:

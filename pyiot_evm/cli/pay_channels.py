@@ -9,6 +9,7 @@ import typer
 
 from pyiot_evm.cli import pay_options as shared
 from pyiot_evm.cli.files import read_text, writable
+from pyiot_evm.cli.ids import account_address
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
 from pyiot_evm.cli.pay_options import Amount, ChannelRef, Payee, budgets, nouns
 from pyiot_evm.cli.session import Session
@@ -32,7 +33,7 @@ def open_(session: Session, *, payee: Payee, amount: Amount, name: As) -> None:
         pyiot pay open sensor 1.00 --as buyer
     """
     units = session.chain.token_info().to_units(amount)
-    channel = shared.payments_of(session, name).open(shared.payee_address(session, payee), units)
+    channel = shared.payments_of(session, name).open(account_address(session, payee), units)
     session.output.show(shared.payer_row(session, channel))
 
 
@@ -56,7 +57,7 @@ def send(
     file = None if out is None else writable(out)
     payments = shared.payments_of(session, name)
     units = session.chain.token_info().to_units(amount)
-    sent = payments.pay(shared.payee_address(session, payee), units, key=key)
+    sent = payments.pay(account_address(session, payee), units, key=key)
     write = None if file is None else partial(file.write_text, sent.voucher.encode() + "\n")
     session.output.show_written(shared.sent_row(session, sent), write)
 
@@ -266,7 +267,7 @@ def set_(
 
     info = session.chain.token_info()
     limits = [None if text is None else info.to_units(text) for text in (each_payment, each_period, each_payee)]
-    only = tuple(shared.payee_address(session, text) for text in payee or ())
+    only = tuple(account_address(session, text) for text in payee or ())
     payments = shared.payments_of(session, name)
     payments.set_budget(Budget(limits[0], limits[1], period * HOUR, limits[2], only, ends_at))
     session.output.show(shared.budget_document(session, payments.budget(), payments.spending()))

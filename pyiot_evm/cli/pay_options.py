@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pyiot_evm.cli.documents import money as money_text
-from pyiot_evm.cli.ids import find_id
+from pyiot_evm.cli.ids import account_address, find_id
 from pyiot_evm.cli.root import HelpfulGroup, printable
 from pyiot_evm.exceptions import InputError
-from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from pyiot_evm.cli.session import Session
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pyiot_evm.payment.stream_buyer import StreamQuote
     from pyiot_evm.payment.vault import Moved
     from pyiot_evm.payment.vouchers import ChannelId
+    from pyiot_evm.types import Address
 
 __all__ = ["Amount", "ChannelRef", "Payee", "budgets", "nouns", "vaults"]
 
@@ -42,22 +42,6 @@ ChannelRef = Annotated[str, typer.Argument(metavar="CHANNEL", help="A channel's 
 def payments_of(session: Session, name: str) -> Payments:
     """Open a name's payments on the chain."""
     return session.machine(name).payments
-
-
-def payee_address(session: Session, text: str) -> Address:
-    """Read who is paid: an address, or a name of this home.
-
-    Raises:
-        InputError: It is neither.
-    """
-    if text in session.keyring:
-        return session.keyring.entry(text).address
-    try:
-        return Address(text)
-    except InputError as error:
-        raise InputError(
-            f"{text!r} is no name of this home and no address", hint="`pyiot key list` shows the names"
-        ) from error
 
 
 def channel_id(payments: Payments, text: str) -> ChannelId:
@@ -214,7 +198,7 @@ def funding(session: Session, parts: list[str]) -> dict[Address, int]:
         who, found, text = part.partition("=")
         if not found:
             raise InputError(f"not PAYEE=AMOUNT: {part!r}", hint="e.g. sensor=1.00")
-        payee = payee_address(session, who)
+        payee = account_address(session, who)
         if payee in amounts:
             raise InputError(f"{who} is there twice")
         amounts[payee] = session.chain.token_info().to_units(text)

@@ -1,6 +1,7 @@
 """Buying readings one by one: ``pyiot pay stream``."""
 
 import json
+import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,9 +61,10 @@ def stream(
             for reading in islice(readings, count):
                 session.output.line(json.dumps(_document(session, reading)))
                 prices.append(reading.price)
-    finally:  # whether it ended, broke or was interrupted
+    finally:  # whether it ended, broke or was interrupted; an error that cost nothing speaks for itself
         count_of = "1 reading" if len(prices) == 1 else f"{len(prices)} readings"
-        session.output.say(f"{count_of} for {shared.money(session, sum(prices))}")
+        if prices or sys.exception() is None:
+            session.output.say(f"{count_of} for {shared.money(session, sum(prices))}")
 
 
 def _document(session: Session, reading: "StreamedReading") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from pyiot_evm.cli import pay_options as shared
+from pyiot_evm.cli.ids import account_address
 from pyiot_evm.cli.options import CHAIN, KEYS, SENDS, TOKEN, As, command
 from pyiot_evm.cli.pay_options import Amount, nouns, vaults
 from pyiot_evm.cli.session import Session
@@ -43,7 +44,7 @@ def withdraw(
         pyiot pay vault withdraw 1.00 --as buyer
     """
     units = None if amount is None else session.chain.token_info().to_units(amount)
-    target = None if to is None else shared.payee_address(session, to)
+    target = None if to is None else account_address(session, to)
     moved = shared.payments_of(session, name).vault.withdraw(units, to=target, key=key)
     session.output.show(shared.moved_row(session, moved))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 import typer
 
 from pyiot_evm.cli.data_options import duration, instant
-from pyiot_evm.cli.ids import find_id
+from pyiot_evm.cli.ids import account_address, find_id
 from pyiot_evm.cli.root import HelpfulGroup
 from pyiot_evm.exceptions import InputError
 
@@ -196,11 +196,7 @@ def device_of(session: "Session", text: str | None, name: str) -> "tuple[DeviceI
 
 def account_of(session: "Session", text: str | None) -> "Address | None":
     """Read an account: an address, or a name of this home."""
-    from pyiot_evm.types import Address  # noqa: PLC0415
-
-    if text is None:
-        return None
-    return session.keyring.entry(text).address if text in session.keyring else _read(Address, text, "an address")
+    return None if text is None else account_address(session, text)
 
 
 def _read(kind: "type[_T]", text: str, what: str) -> "_T":

@@ -112,7 +112,7 @@ class StreamPlace:
         match = _PATH.fullmatch(parts.path)
         named = None if match is None else DeviceId(match[2])
         if named is None and device is None:
-            raise InputError("no device is named", hint=f"GET {url.rstrip('/')}/v1/devices lists them")
+            raise InputError("no device is named", hint=f"GET {parts.scheme}://{parts.netloc}/v1/devices lists them")
         if named is not None and device is not None and named != DeviceId(device):
             raise InputError(f"the address names device {named}, wanted is {device}")
         base = parts.path.rstrip("/") if match is None else match[1].removesuffix("/v1/devices/")

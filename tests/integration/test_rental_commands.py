@@ -147,7 +147,7 @@ def test_commands__when_refused__exit_2_and_say_why(terminal: Terminal) -> None:
                 "--arbiter",
                 "nil",
             ),
-            "'nil' is neither an address nor a name of this home",
+            "'nil' is no name of this home and no address",
         ),
         (("cancel", terminal.offer, "--as", "owner"), "was opened already: its rental goes on"),
         (("refund", rental, "--as", "judge"), "has no rental"),
