@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from pyiot_evm.device import ReadingJournal
 from pyiot_evm.machine_orders import Amount, OrdersAndMoney
+from pyiot_evm.machine_policies import check_policies
 from pyiot_evm.market.facade import Market
 from pyiot_evm.market.metadata import Licence
 from pyiot_evm.market.offers import DEFAULT_DISPUTE_WINDOW, DEFAULT_REVEAL_WINDOW
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
     from pyiot_evm.chain import Chain
     from pyiot_evm.device import Curve, KeystoreSigner
+    from pyiot_evm.machine_policies import Policies
     from pyiot_evm.market.buyer import BuyerPolicy
-    from pyiot_evm.market.catalog import CatalogEntry
+    from pyiot_evm.market.catalog import CatalogEntry, Wanted
     from pyiot_evm.market.facade import Reference
     from pyiot_evm.market.inspector import Inspection
     from pyiot_evm.market.purchases import Purchase
@@ -59,11 +61,14 @@ class Machine(OrdersAndMoney):
         market: The market as this machine's account sees it.
     """
 
-    def __init__(self, *, chain: Chain, name: str, signer: KeystoreSigner, market: Market) -> None:
+    def __init__(self, *, chain: Chain, name: str, signer: KeystoreSigner, policies: Policies) -> None:
         self.name = name
         self.chain = chain
-        self.market = market
+        buying, selling = policies.get("buying"), policies.get("selling")
+        fetching, progress = policies.get("fetching"), policies.get("progress")
+        self.market = Market(chain, signer=signer, buying=buying, selling=selling, fetching=fetching, progress=progress)
         self._signer = signer
+        self._policies = policies
         self._background: BackgroundSeller | None = None
         self._own_device: KeystoreSigner | None = None
 
@@ -76,7 +81,7 @@ class Machine(OrdersAndMoney):
         curve: Curve | None = None,
         ether: Amount = _DEVNET_ETHER,
         dollars: Amount = _DEVNET_DOLLARS,
-        **policies: Any,
+        **policies: Unpack[Policies],
     ) -> Self:
         """Make a new machine: keys in the home's keyring and, on a devnet, money.
 
@@ -92,31 +97,26 @@ class Machine(OrdersAndMoney):
         Raises:
             InputError: The name is taken.
         """
+        check_policies(policies)
         entry = chain.home.keyring.new(name, curve=curve)
         if chain.is_devnet:
             chain.fund(entry.address, ether=ether, dollars=dollars)
         return cls.open(chain, name, **policies)
 
     @classmethod
-    def open(
-        cls,
-        chain: Chain,
-        name: str,
-        **policies: Any,
-    ) -> Self:
+    def open(cls, chain: Chain, name: str, **policies: Unpack[Policies]) -> Self:
         """Open a machine whose keys are in the home's keyring.
 
         Args:
             chain: The chain.
             name: Its name.
-            **policies: ``buying``, ``selling``, ``fetching`` and ``progress``, as for :class:`Market`.
+            **policies: How it acts, by name: :class:`pyiot_evm.machine_policies.Policies`.
 
         Raises:
             InputError: There is no such name, or the passphrase is wrong.
         """
-        signer = chain.home.keyring.account(name)
-        market = Market(chain, signer=signer, **policies)
-        machine = cls(chain=chain, name=name, signer=signer, market=market)
+        check_policies(policies)
+        machine = cls(chain=chain, name=name, signer=chain.home.keyring.account(name), policies=policies)
         chain.on_close(machine.close)
         return machine
 
@@ -390,10 +390,10 @@ class Machine(OrdersAndMoney):
         """Fetch a sale's bundle and check everything that can be known before paying."""
         return self.market.verify(sale)
 
-    def search(self, **wanted: Any) -> list[CatalogEntry]:
+    def search(self, **wanted: Unpack[Wanted]) -> list[CatalogEntry]:
         """Return what is for sale, newest first; see :class:`pyiot_evm.market.catalog.Query`."""
         return self.market.search(**wanted)
 
-    def watch(self, **wanted: Any) -> Iterator[CatalogEntry]:
+    def watch(self, **wanted: Unpack[Wanted]) -> Iterator[CatalogEntry]:
         """Return what is for sale, oldest first, then every new listing as it comes."""
         return self.market.watch(**wanted)

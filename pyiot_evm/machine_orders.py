@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pyiot_evm.chain import Chain, TokenInfo
     from pyiot_evm.device import KeystoreSigner
+    from pyiot_evm.machine_policies import Policies
     from pyiot_evm.market.facade import Market
     from pyiot_evm.market.results import OrderView, Transaction
     from pyiot_evm.payment.facade import Payments
@@ -40,6 +41,7 @@ class OrdersAndMoney(Renting):
     chain: Chain
     market: Market
     _signer: KeystoreSigner
+    _policies: Policies
     _own_device: KeystoreSigner | None
 
     @property
@@ -55,7 +57,8 @@ class OrdersAndMoney(Renting):
         """Micropayments: what it pays and is paid through channels, and its budget."""
         from pyiot_evm.payment.facade import Payments  # noqa: PLC0415 - slow to import, not always needed
 
-        return Payments(self.chain, signer=self._signer)
+        paying, receiving = self._policies.get("paying"), self._policies.get("receiving")
+        return Payments(self.chain, signer=self._signer, paying=paying, receiving=receiving)
 
     def pay(
         self, payee: Address | str, amount: Amount, *, token: Address | str | None = None, key: str | None = None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyiot_evm.escrow.agreements import ReadingAgreement
     from pyiot_evm.escrow.facade import Rentals
     from pyiot_evm.escrow.offers import RentalOffer
+    from pyiot_evm.machine_policies import Policies
     from pyiot_evm.market.facade import Market
     from pyiot_evm.types import DeviceId
 
@@ -42,6 +43,7 @@ class Renting:
     chain: Chain
     market: Market
     _signer: KeystoreSigner
+    _policies: Policies
 
     def _token(self, token: Address | str | None) -> TokenInfo:
         return self.chain.token_info(Address(token) if token is not None else None)
@@ -51,7 +53,14 @@ class Renting:
         """Its rentals: offers, deposits, access keys, claims."""
         from pyiot_evm.escrow.facade import Rentals  # noqa: PLC0415 - slow to import, not always needed
 
-        rentals = Rentals(self.chain, signer=self._signer, device=self.own_device)
+        rentals = Rentals(
+            self.chain,
+            signer=self._signer,
+            owning=self._policies.get("owning"),
+            renting=self._policies.get("renting"),
+            arbitrating=self._policies.get("arbitrating"),
+            device=self.own_device,
+        )
         self.chain.on_close(rentals.close_journal)
         return rentals
 

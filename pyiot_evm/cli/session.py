@@ -12,7 +12,7 @@ import signal
 import threading
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from pyiot_evm.cli.output import Output, amount
 from pyiot_evm.exceptions import ConfigurationError, InputError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pyiot_evm.chain import Account, Chain
     from pyiot_evm.home import Home, Keyring
     from pyiot_evm.machine import Machine
+    from pyiot_evm.machine_policies import Policies
     from pyiot_evm.types import Address
 
 __all__ = ["Session"]
@@ -182,11 +183,12 @@ class Session:
             return {}
         return {"network": chain.network, **balances(chain, address)}
 
-    def machine(self, name: str, **policies: Any) -> Machine:
+    def machine(self, name: str, **policies: Unpack[Policies]) -> Machine:
         """Open a name's machine on the chain; policies as for ``Machine.open``."""
         from pyiot_evm.machine import Machine  # noqa: PLC0415
 
-        return self.opened(Machine.open(self.chain, name, progress=self.output.progress, **policies))
+        policies.setdefault("progress", self.output.progress)
+        return self.opened(Machine.open(self.chain, name, **policies))
 
     def opened(self, resource: T) -> T:
         """Close something when the command ends, and return it."""

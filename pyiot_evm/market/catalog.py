@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pyiot_evm.exceptions import InputError, PyIotEvmError
 from pyiot_evm.market.rows import offer_text, read_offer, read_resale, resale_text
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pyiot_evm.market.offers import Offer, Resale
 
-__all__ = ["CatalogEntry", "CatalogStore", "Query", "clean_text"]
+__all__ = ["CatalogEntry", "CatalogStore", "Query", "Wanted", "clean_text"]
 
 MAX_TITLE = 200
 MAX_TAGS = 16
@@ -135,6 +135,23 @@ class Query:
     now: int | None = None
     cancelled: bool = False
     limit: int = 100
+
+
+class Wanted(TypedDict, total=False):
+    """The attributes of a :class:`Query`, each by its name."""
+
+    text: str
+    tag: str
+    seller: Address | None
+    device: DeviceId | None
+    token: Address | None
+    min_price: int | None
+    max_price: int | None
+    since: int | None
+    until: int | None
+    now: int | None
+    cancelled: bool
+    limit: int
 
 
 class CatalogStore(SqliteFile):

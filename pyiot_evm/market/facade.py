@@ -13,13 +13,14 @@ Example:
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from pyiot_evm.exceptions import ConfigurationError, InputError
 from pyiot_evm.market import views
 from pyiot_evm.market.buyer import Buyer, BuyerPolicy, Target
-from pyiot_evm.market.catalog import CatalogEntry, CatalogStore, Query
+from pyiot_evm.market.catalog import CatalogEntry, CatalogStore, Query, Wanted
 from pyiot_evm.market.fetch import FetchPolicy
 from pyiot_evm.market.inspector import Inspector
 from pyiot_evm.market.journal import Journal
@@ -157,14 +158,14 @@ class Market:
 
     # Find
 
-    def search(self, query: Query | None = None, **wanted: Any) -> list[CatalogEntry]:
+    def search(self, query: Query | None = None, **wanted: Unpack[Wanted]) -> list[CatalogEntry]:
         """Return what is for sale, newest first, from the chain's logs alone.
 
         Args:
             query: What to look for.
             **wanted: The same as fields of :class:`Query`; what has expired is left out unless ``now`` says otherwise.
         """
-        return self.catalog.search(query or Query(**{"now": self.chain.now(), **wanted}))
+        return self.catalog.search(query or replace(Query(now=self.chain.now()), **wanted))
 
     def watch(
         self,
@@ -172,7 +173,7 @@ class Market:
         *,
         poll: float = 1.0,
         stopped: Callable[[], bool] = lambda: False,
-        **wanted: Any,
+        **wanted: Unpack[Wanted],
     ) -> Iterator[CatalogEntry]:
         """Return what is for sale, oldest first, then every new listing as it comes."""
         return self.catalog.watch(query or Query(**wanted), poll=poll, stopped=stopped)

@@ -76,8 +76,13 @@ class Payments:
     ) -> None:
         self.chain = chain
         self.signer = signer
-        self.paying = paying or PayerPolicy()
+        self._paying = paying or PayerPolicy()
         self._receiving = receiving
+
+    @property
+    def paying(self) -> PayerPolicy:
+        """How channels are filled."""
+        return self._paying
 
     # Parts, opened when they are first used
 

@@ -93,7 +93,13 @@ class StreamPlace:
 
     @classmethod
     def parse(
-        cls, url: str, device: DeviceId | str | None = None, *, start: int | str | None = None, **where: Any
+        cls,
+        url: str,
+        device: DeviceId | str | None = None,
+        *,
+        start: int | str | None = None,
+        since: int | None = None,
+        follows: bool = True,
     ) -> Self:
         """Read an address that names a gateway, or a gateway and a device.
 
@@ -101,7 +107,8 @@ class StreamPlace:
             url: E.g. ``http://127.0.0.1:8402`` or ``http://127.0.0.1:8402/v1/devices/0x…/stream``.
             device: The device, where the address does not name it.
             start: The reading to begin with, a number as text too.
-            **where: The other attributes.
+            since: Unix milliseconds to begin at.
+            follows: Whether to wait for readings that are not measured yet.
 
         Raises:
             InputError: It is no address of a gateway, or no device is named, or two.
@@ -117,7 +124,7 @@ class StreamPlace:
             raise InputError(f"the address names device {named}, wanted is {device}")
         base = parts.path.rstrip("/") if match is None else match[1].removesuffix("/v1/devices/")
         chosen = named or DeviceId(device or b"")
-        return cls(urlunsplit((parts.scheme, parts.netloc, base, "", "")), chosen, _start(start), **where)
+        return cls(urlunsplit((parts.scheme, parts.netloc, base, "", "")), chosen, _start(start), since, follows)
 
     def address(self, mode: str) -> str:
         """Return the address of the WebSocket."""

@@ -6,11 +6,15 @@ from unittest.mock import patch
 
 import pytest
 
+from pyiot_evm import Machine
 from pyiot_evm.contracts.erc20 import Erc20
+from pyiot_evm.escrow.policies import OwnerPolicy, RenterPolicy
 from pyiot_evm.exceptions import BudgetError, InputError, VerificationError
+from pyiot_evm.market.buyer import BuyerPolicy
 from pyiot_evm.payment.budgets import Budget
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeePolicy, VoucherRefusedError
+from pyiot_evm.payment.payer import PayerPolicy
 from pyiot_evm.payment.store import PaymentStore
 from pyiot_evm.payment.vouchers import MAX_WITHDRAW_DELAY, ChannelDomain, SignedVoucher, channel_config, sign_voucher
 from pyiot_evm.types import Address
@@ -42,6 +46,22 @@ def test_pay__when_the_payee_claims_and_settles__exactly_that_much_moves(devnet,
     assert len(payee.payments.settle()) == 1
     assert dollars(devnet, payee.address) == before + 5000
     assert (payee.payments.claim(), payee.payments.settle()) == ([], [])
+
+
+def test_machine__when_opened_with_policies__each_part_has_its_own(devnet, payer):
+    """`payments.paying` could be assigned, and half of what pays had read the old one by then."""
+    given = {"paying": PayerPolicy(deposit_factor=100), "receiving": PayeePolicy(max_exposure=7)}
+    rentals = {"owning": OwnerPolicy(waive=True), "renting": RenterPolicy(accept_up_to=3)}
+    machine = Machine.open(devnet, payer.name, **given, **rentals, buying=BuyerPolicy(timeout=5))
+    payments = machine.payments
+    assert (payments.payer.policy, payments.payee.book.policy) == (payments.paying, payments.receiving)
+    assert (payments.paying, payments.receiving) == tuple(given.values())
+    assert (machine.rentals.owning, machine.rentals.renting) == tuple(rentals.values())
+    assert machine.market.buying.timeout == 5
+    with pytest.raises(AttributeError):
+        payments.paying = PayerPolicy()
+    with pytest.raises(TypeError, match="a machine has no policy 'payer', only buying, selling, "):
+        Machine.open(devnet, payer.name, payer=PayerPolicy())
 
 
 def test_pay__when_the_same_key_comes_again__is_the_same_voucher(payer, payee):
