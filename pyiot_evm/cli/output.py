@@ -46,7 +46,7 @@ _SOON = 0.3
 _BAR = 24
 _IDS = ("resale_id", "offer_id", "rental_id", "terms_id")
 _FILES = ("file", "offer_file")
-_TIMES = ("withdrawable_at", "claim_until", "ends_at")
+_TIMES = ("withdrawable_at", "claim_until", "ends_at", "made_at", "good_until")
 _FOR_PROGRAMS = ("price_units", "window_seconds", "token", "signer")
 
 

@@ -160,7 +160,7 @@ def waiting_row(session: Session, payment: WaitingPayment) -> dict[str, Any]:
         "url": payment.url,
         "payee": payment.payee,
         "price": money(session, payment.price, payment.token),
-        "at": payment.at,
+        "made_at": payment.at,
         "good_until": payment.good_until,
         "key": payment.has_key,
     }
