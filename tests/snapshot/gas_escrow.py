@@ -107,7 +107,7 @@ class EscrowGas:
         figures: dict[str, int] = {}
         for _ in range(2):
             figures |= self.happy() | self.dispute()
-        return figures
+        return figures | self.missed()
 
     def happy(self) -> dict[str, int]:
         """Return the gas of rentals that nobody argues about."""
@@ -135,3 +135,12 @@ class EscrowGas:
         figures["reject"] = self.renter.gas(escrow.reject(ruled))
         figures["rule"] = self.arbiter.gas(escrow.rule(ruled, 15_000_000))
         return figures
+
+    def missed(self) -> dict[str, int]:
+        """Return the gas of the dearest close: the renter came, and no check-out was ever shown."""
+        rental = self.rental()
+        self.open(rental)
+        self.hand_over(rental)
+        self.check_in(rental)
+        self.wait_until(self.start + 2 * WINDOW)
+        return {"closeMissed": self.renter.gas(self.escrow.close(rental))}

@@ -22,7 +22,15 @@ LIMITS = {
         "dispute": 92_000,
         "disputeP256": 108_000,
     },
-    "DepositEscrow": {"open": 88_000, "handOver": 47_000, "checkOut": 65_000, "close": 60_000},
+    "DepositEscrow": {
+        "open": 88_000,
+        "handOver": 47_000,
+        "checkInP256": 54_000,
+        "checkOut": 65_000,
+        "checkOutP256": 70_000,
+        "close": 60_000,
+        "closeMissed": 60_000,
+    },
     "DeviceRegistry": {"registerSecp256k1": 62_000, "registerP256": 70_000},
     "PaymentChannels": {
         "fundPerChannelOf50": 36_000,
