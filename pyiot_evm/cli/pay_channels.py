@@ -237,11 +237,7 @@ def get(
         session.output.show(shared.quote_row(session, payer.quote(url, most=units)))
         return
     bought = payer.get(url, most=units, key=key)
-    document = shared.answer_row(session, bought)
-    session.output.say(f"paid {document['paid']}, status {bought.status}")
-    write = None if file is None else partial(file.write_bytes, bought.body)
-    text = shared.answer_lines(bought.body)
-    session.output.show_written(document, write, lines=[f"written to {file}"], unwritten=text)
+    shared.show_answer(session, bought, file)
     if bought.status >= HTTPStatus.BAD_REQUEST:
         raise typer.Exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from base64 import b64encode
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,8 @@ from pyiot_evm.cli.root import HelpfulGroup, printable
 from pyiot_evm.exceptions import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pyiot_evm.cli.session import Session
     from pyiot_evm.payment.budgets import Budget, Spending
     from pyiot_evm.payment.facade import Payments
@@ -136,6 +139,15 @@ def answer_lines(body: bytes) -> list[str]:
     if text is None:
         return [b64encode(body).decode()]
     return [printable(line.expandtabs()) if sys.stdout.isatty() else line for line in text.splitlines()]
+
+
+def show_answer(session: Session, bought: Bought, file: Path | None) -> None:
+    """Show an answer that was bought, and write it to a file where one is named."""
+    document = answer_row(session, bought)
+    session.output.say(f"paid {document['paid']}, status {bought.status}")
+    write = None if file is None else partial(file.write_bytes, bought.body)
+    text = answer_lines(bought.body)
+    session.output.show_written(document, write, lines=[f"written to {file}"], unwritten=text)
 
 
 def _text(body: bytes) -> str | None:

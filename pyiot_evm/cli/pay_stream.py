@@ -62,9 +62,13 @@ def stream(
                 session.output.line(json.dumps(_document(session, reading)))
                 prices.append(reading.price)
     finally:  # whether it ended, broke or was interrupted; an error that cost nothing speaks for itself
-        count_of = "1 reading" if len(prices) == 1 else f"{len(prices)} readings"
         if prices or sys.exception() is None:
-            session.output.say(f"{count_of} for {shared.money(session, sum(prices))}")
+            session.output.say(_sum(session, prices))
+
+
+def _sum(session: Session, prices: list[int]) -> str:
+    count = "1 reading" if len(prices) == 1 else f"{len(prices)} readings"
+    return f"{count} for {shared.money(session, sum(prices))}"
 
 
 def _document(session: Session, reading: "StreamedReading") -> dict[str, Any]:

@@ -165,6 +165,14 @@ def test_buy__when_the_price_is_above_the_limit__exits_2_and_pays_nothing():
     ] == []
 
 
+def test_buy__when_no_table_can_be_written_under_that_name__exits_2_and_pays_nothing():
+    # It paid first, and then found that readings cannot be written as .txt: exit code 2, and no result.
+    offer = sell()["offer_id"]
+    error = document("data", "buy", offer, "--as", "buyer", "--out", "x.txt", code=2)["error"]
+    assert "a table is written as .csv or .parquet" in error["message"]
+    assert offer not in [order["offer_id"] for order in document("data", "orders", "--as", "buyer")["orders"]]
+
+
 def test_buy__when_the_account_has_no_money__exits_2_and_says_what_is_missing():
     offer = sell()["offer_id"]
     error = document("data", "buy", offer, "--as", "poor", "--out", "x.csv", code=2)["error"]
