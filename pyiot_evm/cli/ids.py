@@ -36,6 +36,8 @@ def account_address(session: Session, text: str) -> Address:
     try:
         found = Address(text)
     except InputError as error:
+        if text.startswith("0x"):
+            raise
         hint = "`pyiot key list` shows the names"
         raise InputError(f"{text!r} is no name of this home and no address", hint=hint) from error
     digits = text[-2 * Address.LENGTH :]
