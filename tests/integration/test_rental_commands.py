@@ -616,6 +616,8 @@ def test_cosign__when_an_account_of_two_rules__each_signs_a_file_and_anybody_car
     ruling = ("rule", rental, "0.5", "--as", "anna", "--offer", terminal.offer, "--account", panel)
     assert "does not rule" in terminal.rental(*ruling[:-2], code=2).stderr
     assert "cosign" in terminal.rental(*ruling, code=2).stderr
+    terminal.rental("serve", "--once", "--as", "ben", "--offer", terminal.offer, "--account", panel)
+    assert "disputed" in terminal.rental("show", rental, "--as", "ben").stdout
     assert "award 0.50 DUSD" in " ".join(terminal.rental(*ruling, "--sign-only", one).stdout.split())
     assert "does not take what" in terminal.rental("carry", one, "--as", "renter", code=1).stderr
     with monkeypatch.context() as patch:

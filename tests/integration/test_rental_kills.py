@@ -21,6 +21,7 @@ from pyiot_evm.contracts.deposit_escrow import RentalOpened
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import State
+from pyiot_evm.escrow.signed import read_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,27 @@ def renter_killed_paying_by_allowance(chain: Chain, _: Path, points: Any, __: An
         return {"opened": opened, "state": rental.state, "left": int(renter.balance() * 10**6) - 10**9}
 
 
+def signed_and_carried(chain: Chain, _: Path, points: Any, __: Any) -> dict[str, Any]:
+    with ExitStack() as stack:
+        owner, renter, judge = (stack.enter_context(Machine.open(chain, name)) for name in ("owner", "renter", "judge"))
+        offer = owner.rent_out("Bay 7", start=START, end=START + 3600, fee="0.5", deposit=5)
+
+        def post(name: str, sign: Callable[[], Any]) -> None:
+            file = chain.home.path / name
+            with points.counted():
+                if not file.exists():
+                    sign().write(file)
+                judge.rentals.carry(read_signed(file))
+
+        post("open", lambda: renter.rentals.signing().open(offer))
+        (rental,) = owner.rentals.all()
+        post("refund", lambda: owner.rentals.signing().refund(rental.id))
+        post("withdraw", lambda: renter.rentals.signing().withdraw())
+        opened = len(chain.logs(address=chain.addresses.deposit_escrow, topics=[RentalOpened.TOPIC]))
+        ended, left = renter.rentals.get(rental.id).state, int(renter.balance() * 10**6) - 10**9
+        return {"opened": opened, "state": ended, "left": left, "credit": renter.rentals.credit()}
+
+
 def claim_ruled(chain: Chain, _: Path, points: Any, __: Any) -> dict[str, Any]:
     return rent(chain, points, "judge", damage=DAMAGE)
 
@@ -108,6 +130,7 @@ _STORIES: dict[str, tuple[Callable[..., dict[str, Any]], dict[str, Any]]] = {
         renter_killed_paying_by_allowance,
         {"opened": 1, "state": State.OPENED, "left": -(FEE + CAP + DEPOSIT)},
     ),
+    "carried": (signed_and_carried, {"opened": 1, "state": State.CLOSED, "left": 0, "credit": 0}),
     "ruled": (
         claim_ruled,
         _CLOSED
