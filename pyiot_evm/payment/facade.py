@@ -84,6 +84,16 @@ class Payments:
         """How channels are filled."""
         return self._paying
 
+    @property
+    def receiving(self) -> PayeePolicy:
+        """What is taken."""
+        if self._receiving is None:
+            usual = PayeePolicy()
+            with suppress(ConfigurationError):  # no token is set: each call names its own
+                usual = PayeePolicy.of(self.chain.token_info(self.chain.token).decimals)
+            self._receiving = usual
+        return self._receiving
+
     # Parts, opened when they are first used
 
     @cached_property
@@ -102,17 +112,6 @@ class Payments:
     def budgets(self) -> Budgets:
         """The network's budgets."""
         return Budgets(self.store, money=partial(money_text, self.chain))
-
-    @cached_property
-    def receiving(self) -> PayeePolicy:
-        """What is taken."""
-        if self._receiving is not None:
-            return self._receiving
-        try:
-            token = self.chain.token
-        except ConfigurationError:  # none is set: each call names its own
-            return PayeePolicy()
-        return PayeePolicy.of(self.chain.token_info(token).decimals)
 
     @cached_property
     def additions(self) -> Place:
