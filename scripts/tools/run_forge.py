@@ -1,5 +1,8 @@
 """Run the forge suites and hold the invariants to their promise: 10,000 calls each, at least half not reverting.
 
+A handler reverts where it finds nothing to do, so that what does not revert did something. Some calls of each of its
+functions must have gone through too, but for those that try what must, or mostly must, be refused.
+
 python scripts/tools/run_forge.py [forge test arguments]
 """
 
@@ -11,11 +14,27 @@ import subprocess
 import sys
 
 MINIMUM_CALLS = 10_000
+MINIMUM_EACH = 25
+"""How many calls of each function of a handler must have gone through, for each invariant."""
+REFUSED = {
+    "closeAny",
+    "registerSomeoneElsesKey",
+    "registerWithForgedMetadata",
+    "registerWithForgedOwner",
+    "strangersTry",
+}
 INVARIANT = re.compile(
     r"\[(?P<verdict>PASS|FAIL)[^\]]*\] (?P<name>invariant_\w+)\(\) "
     r"\(runs: (?P<runs>\d+), calls: (?P<calls>\d+), reverts: (?P<reverts>\d+)"
 )
+METRICS = re.compile(r"^\| \w+Handler +\| (?P<function>\w+) +\| (?P<calls>\d+) +\| (?P<reverts>\d+) +\|", re.MULTILINE)
 TOTAL = re.compile(r"(?P<passed>\d+) tests? passed, (?P<failed>\d+) failed, (?P<skipped>\d+) skipped")
+
+
+def went_through(text: str) -> dict[str, int]:
+    """Return how many calls of each function did not revert, from the table that forge prints after an invariant."""
+    rows = METRICS.finditer(text)
+    return {row["function"]: int(row["calls"]) - int(row["reverts"]) for row in rows if row["function"] not in REFUSED}
 
 
 def main() -> int:
@@ -36,13 +55,16 @@ def main() -> int:
         print(text)
         return code
     invariants = list(INVARIANT.finditer(text))
-    weak = []
-    print(f"\n{'invariant':<64}{'calls':>9}{'reverts':>9}")
-    for found in invariants:
+    weak, idle = [], []
+    print(f"\n{'invariant':<90}{'calls':>9}{'reverts':>9}{'seldom':>9} went")
+    for found, following in zip(invariants, [*invariants[1:], None], strict=True):
         calls, reverts = int(found["calls"]), int(found["reverts"])
-        print(f"{found['name']:<64}{calls:>9,}{reverts:>9,}")
+        went = went_through(text[found.end() : following.start() if following else len(text)]) or {"of all": 0}
+        seldom = min(went, key=lambda name: went[name])
+        print(f"{found['name']:<90}{calls:>9,}{reverts:>9,}{went[seldom]:>9,} {seldom}")
         if calls < MINIMUM_CALLS or 2 * reverts > calls:
             weak.append(found["name"])
+        idle += [f"{found['name']} {name} {count}" for name, count in went.items() if count < MINIMUM_EACH]
     total = TOTAL.search(text)
     if not invariants and len(sys.argv) == 1:
         print("no invariant ran")
@@ -52,6 +74,9 @@ def main() -> int:
         return 1
     if weak:
         print(f"too few calls, or more than half of them reverting: {', '.join(weak)}")
+        return 1
+    if idle:
+        print(f"functions of handlers that hardly ever go through: {', '.join(idle)}")
         return 1
     print(f"forge: {total[0] if total else 'no total line'}; {len(invariants)} invariants")
     return 0

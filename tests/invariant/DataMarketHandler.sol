@@ -185,11 +185,10 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     }
 
     function buyResale(uint256 which, uint256 who, uint256 how) external {
-        if (_resales.length == 0) return;
         how = _mix(how);
-        ResaleModel storage model = _resales[which % _resales.length];
-        (IDataMarket.Order memory order, OrderModel memory made) =
-            _draft(model.offer, which % _resales.length + 1, who, how);
+        which = _pickOpenResale(which, how);
+        ResaleModel storage model = _resales[which];
+        (IDataMarket.Order memory order, OrderModel memory made) = _draft(model.offer, which + 1, who, how);
         bytes memory signature = _signatureOf(model.resale.holder, model.id, model.listed, how);
         bytes memory problem = _resaleProblem(model, signature);
         if (problem.length == 0) problem = _placeProblem(made.id);
@@ -207,6 +206,19 @@ contract DataMarketHandler is DataMarketKit, Attempts {
         if (!ok) return;
         model.taken = true;
         _push(made);
+    }
+
+    /// @dev Seven times in eight one that can be had, where there is one.
+    function _pickOpenResale(uint256 which, uint256 how) private view returns (uint256) {
+        uint256 count = _resales.length;
+        require(count != 0, NothingToDo());
+        for (uint256 i = 0; i < count && how & 0x7 != 0; ++i) {
+            ResaleModel storage model = _resales[(which % count + i) % count];
+            if (model.cancelled || model.taken || block.timestamp >= model.resale.expiry) continue;
+            if (market.balanceOf(model.resale.holder, uint256(model.resale.offerId)) == 0) continue;
+            return (which % count + i) % count;
+        }
+        return which % count;
     }
 
     function _draft(uint256 offer, uint256 resale, uint256 who, uint256 how)
@@ -290,7 +302,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     function reveal(uint256 which, uint256 how) external {
         how = _mix(how);
         (OrderModel storage made, bool found) = _pick(which, IDataMarket.OrderState.Paid, how);
-        if (!found) return;
+        require(found, NothingToDo());
         IDataMarket.Order memory order = _orderOf(made);
         uint256 releasedKey = addmod(_offers[made.offer].contentKey, made.m, SECP256K1_N);
         if (how & 0x70000 == 0) releasedKey = how;
@@ -320,7 +332,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     /// @dev Up to three rows of one offer, whatever their state, one of them perhaps twice. Never reverts.
     function settle(uint256 which, uint256 other, uint256 who) external {
         (other, who) = (_mix(other), _mix(who));
-        if (_orders.length == 0) return;
+        require(_orders.length != 0, NothingToDo());
         uint256 index = _pickIndex(which, IDataMarket.OrderState.Revealed, who >> 8);
         uint256 offer = _orders[index].offer;
         uint256[] memory indices = new uint256[](3);
@@ -347,7 +359,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     function settleResale(uint256 which, uint256 who) external {
         who = _mix(who);
         (OrderModel storage made, bool found) = _pickResale(which, IDataMarket.OrderState.Revealed, who >> 8);
-        if (!found) return;
+        require(found, NothingToDo());
         address caller = who & 3 == 0 ? _notActor() : made.buyer;
         bytes memory problem;
         if (made.state != IDataMarket.OrderState.Revealed) {
@@ -370,7 +382,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     function refund(uint256 which, uint256 who) external {
         who = _mix(who);
         (OrderModel storage made, bool found) = _pick(which, IDataMarket.OrderState.Paid, who >> 8);
-        if (!found) return;
+        require(found, NothingToDo());
         address caller = who & 3 == 0 ? _payeeOf(made) : actor(who);
         bytes memory problem;
         if (made.state != IDataMarket.OrderState.Paid) {
@@ -396,7 +408,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     function dispute(uint256 which, uint256 leaf, uint256 who) external {
         (leaf, who) = (_mix(leaf), _mix(who));
         (OrderModel storage made, bool found) = _pick(which, IDataMarket.OrderState.Revealed, who >> 8);
-        if (!found) return;
+        require(found, NothingToDo());
         OfferModel storage model = _offers[made.offer];
         uint256 index = leaf & 0xc00 == 0 ? leaf % LEAVES : LIE;
         bytes memory problem;
@@ -456,7 +468,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     }
 
     function cancelResale(uint256 which) external {
-        if (_resales.length == 0) return;
+        require(_resales.length != 0, NothingToDo());
         ResaleModel storage model = _resales[which % _resales.length];
         bytes memory problem;
         if (model.cancelled) problem = abi.encodeWithSelector(IDataMarket.SaleIsCancelled.selector, model.id);
@@ -474,6 +486,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
             attempt(account, address(market), call, "");
             return;
         }
+        revert NothingToDo();
     }
 
     /* MONEY */
@@ -593,14 +606,19 @@ contract DataMarketHandler is DataMarketKit, Attempts {
         return (_orders[_pickIndex(which, state, how)], true);
     }
 
-    /// @dev An order in `state`, from `which` on; one time in eight, and where there is none, any order.
+    /// @dev An order in `state`, from `which` on, if possible one whose deadline is still to come; one time in eight, and
+    /// where there is none in `state`, any order.
     function _pickIndex(uint256 which, IDataMarket.OrderState state, uint256 how) private view returns (uint256) {
         uint256 count = _orders.length;
-        for (uint256 i = 0; i < count && how & 7 != 1; ++i) {
-            uint256 index = (which % count + i) % count;
-            if (_orders[index].state == state) return index;
+        uint256 late = which % count;
+        if (how & 7 == 1) return late;
+        for (uint256 i = count; i > 0; --i) {
+            uint256 index = (which % count + i - 1) % count;
+            if (_orders[index].state != state) continue;
+            if (block.timestamp < _orders[index].deadline) return index;
+            late = index;
         }
-        return which % count;
+        return late;
     }
 
     function _pickResale(uint256 which, IDataMarket.OrderState state, uint256 how)

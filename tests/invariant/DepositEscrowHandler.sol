@@ -11,7 +11,8 @@ import { DevDollar } from "contracts/mocks/DevDollar.sol";
 
 /// @title DepositEscrowHandler
 /// @notice Random histories of the escrow: two owners, two renters, two devices and an arbiter rent, cheat, argue and sleep.
-/// Before each call the model says what will come of it, to the exact error.
+/// Before each call the model says what will come of it, to the exact error. A third of the calls are signed and go
+/// through `relay`. It begins with a rental in every state; a call that finds nothing to do reverts.
 contract DepositEscrowHandler is DepositEscrowKit, Attempts {
     struct Offer {
         I.Terms terms;
@@ -44,14 +45,22 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         uint256 endings;
     }
 
+    struct Nonce {
+        address account;
+        uint256 nonce;
+    }
+
     uint256 internal constant ACTORS = 6;
     uint256 internal constant TOKENS = 2;
-    uint256[ACTORS] private _secrets =
-        [OWNER_SECRET, 0x07E13, RENTER_SECRET, 0x4E47E5, ARBITER_SECRET, STRANGER_SECRET];
+    /// @dev With every bit set nothing goes wrong: no forgery, no stranger, no relay.
+    uint256 private constant RIGHTLY = type(uint256).max;
+    uint256 private constant STATES = 8;
+    address[ACTORS] private _actors;
+    mapping(address account => uint256 secret) private _secretOf;
     DevDollar[TOKENS] private _tokens;
     Offer[] private _offers;
     Model[] private _models;
-    Model private _none;
+    Nonce[] private _relayed;
     uint256 private _salts;
     uint256 private _keyX;
     uint256 private _keyY;
@@ -59,7 +68,12 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
     /// @notice What the model says that an account can withdraw.
     mapping(address account => mapping(address token => uint256 amount)) public creditModel;
     /// @notice How often the calls that went through led to each state.
-    uint256[8] public reached;
+    uint256[STATES] public reached;
+    /// @notice How often a rental was closed from each state.
+    uint256[STATES] public closedFrom;
+    /// @notice How often each function of the escrow went through, and how often by a signed call.
+    mapping(bytes4 selector => uint256 count) public went;
+    mapping(bytes4 selector => uint256 count) public wentRelayed;
     /// @notice What was sent to the escrow unasked.
     mapping(address token => uint256 amount) public donated;
 
@@ -68,7 +82,11 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         (_keyX, _keyY) = RentalMessages.point(ACCESS_KEY);
         _tokens[0] = dollar;
         _tokens[1] = new DevDollar();
+        uint256[ACTORS] memory secrets =
+            [OWNER_SECRET, 0x07E13, RENTER_SECRET, 0x4E47E5, ARBITER_SECRET, STRANGER_SECRET];
         for (uint256 i = 0; i < ACTORS; ++i) {
+            _actors[i] = vm.addr(secrets[i]);
+            _secretOf[_actors[i]] = secrets[i];
             for (uint256 j = 0; j < TOKENS; ++j) {
                 _tokens[j].mint(actor(i), 1e60);
                 vm.prank(actor(i));
@@ -76,6 +94,22 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
             }
         }
         _newOffer(0x1230);
+        for (uint256 state = 1; state < STATES - 1; ++state) {
+            _bringTo(I.RentalState(state));
+        }
+    }
+
+    /// @dev A new rental, with somebody's deposit, that everybody acts rightly on until it is in `state`.
+    function _bringTo(I.RentalState state) private {
+        uint256 shape = uint256(keccak256(abi.encode("a rental in", state))) | 0xff0;
+        _open(_newOffer(shape), RIGHTLY);
+        Model storage made = _models[_models.length - 1];
+        if (state >= I.RentalState.Active) _handOver(made, RIGHTLY);
+        if (state == I.RentalState.CheckedIn) _checkIn(made, RIGHTLY);
+        if (state >= I.RentalState.CheckedOut) _checkOut(made, RIGHTLY);
+        if (state >= I.RentalState.Claimed) _claim(made, RIGHTLY);
+        if (state == I.RentalState.Disputed) _answer(made, false, RIGHTLY);
+        require(made.state == state, "not brought there");
     }
 
     /* OFFER, OPEN */
@@ -84,7 +118,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         _newOffer(_mix(shape));
     }
 
-    function _newOffer(uint256 shape) private {
+    function _newOffer(uint256 shape) private returns (uint256) {
         isP256 = shape & 1 == 1;
         I.Terms memory terms;
         terms.owner = actor((shape >> 1) & 1);
@@ -96,36 +130,39 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         terms.signerHash = keccak256(signerBytes());
         terms.arbiter = actor(4);
         (terms.keyX, terms.keyY) = (_keyX, _keyY);
-        terms.start = uint40(block.timestamp + (shape >> 16) % 2 hours);
-        terms.end = terms.start + 1 + uint40((shape >> 32) % 6 hours);
-        terms.grace = uint32(20 minutes + (shape >> 48) % 4 hours);
-        terms.claimWindow = uint32(10 minutes + (shape >> 64) % 3 hours);
-        terms.replyWindow = uint32(10 minutes + (shape >> 72) % 3 hours);
-        terms.rulingWindow = uint32(10 minutes + (shape >> 80) % 3 hours);
+        terms.start = uint40(_now() + (shape >> 16) % (shape & 0x3000 == 0 ? 2 hours : 3 days));
+        terms.end = terms.start + 1 + uint40((shape >> 32) % 2 days);
+        terms.grace = uint32(20 minutes + (shape >> 48) % 23 hours);
+        terms.claimWindow = uint32(10 minutes + (shape >> 64) % 20 days);
+        terms.replyWindow = uint32(10 minutes + (shape >> 72) % 20 days);
+        terms.rulingWindow = uint32(10 minutes + (shape >> 80) % 20 days);
         terms.salt = ++_salts;
         Offer storage made = _offers.push();
         (made.terms, made.id) = (terms, escrow.termsId(terms));
+        return _offers.length - 1;
     }
 
-    /// @dev Mostly terms that are still to be had; one in eight others, one mask in eight that no key fits.
+    /// @dev Mostly new terms, now and then old ones; one mask in 32 that no key fits.
     function open(uint256 which, uint256 how) external {
         how = _mix(how);
-        uint256 index = _pickOffer(which, how);
+        _open(how & 0xf != 0 ? _newOffer(_mix(how)) : _pickOffer(which, how >> 4), how >> 8);
+    }
+
+    function _open(uint256 index, uint256 how) private {
         Offer storage chosen = _offers[index];
         Model memory made;
         made.offer = index;
-        made.renter = how & 0xf0 == 0 ? chosen.terms.owner : actor(2 + (how >> 8) % 2);
-        made.m = how & 0x7000 == 0 ? 0 : 1 + uint256(keccak256(abi.encode("m", _models.length))) % (SECP256K1_N - 1);
+        made.renter = how & 0x1f0 == 0 ? chosen.terms.owner : actor(2 + (how >> 8) % 2);
+        made.m = how & 0x1f000 == 0 ? 0 : 1 + uint256(keccak256(abi.encode("m", _models.length))) % (SECP256K1_N - 1);
         made.mask = made.m == 0 ? address(uint160(how | 1)) : vm.addr(made.m);
         I.Rental memory rental = rentalAt(made);
         made.id = escrow.rentalId(rental);
         bytes memory signature = how & 0x1f0000 == 0
             ? signEcdsa(STRANGER_SECRET, chosen.id)
-            : signEcdsa(_secretOf(chosen.terms.owner), chosen.id);
+            : signEcdsa(_secretOf[chosen.terms.owner], chosen.id);
         bytes memory problem = _openProblem(chosen, made.renter, how & 0x1f0000 == 0);
         (address caller, bytes memory call) = _openCall(rental, signature, how);
-        (bool ok,) = attempt(caller, address(escrow), call, problem);
-        if (!ok) return;
+        if (!_act(caller, call, problem, how)) return;
         (chosen.isSpent, chosen.opens) = (true, chosen.opens + 1);
         (made.state, made.deadline) = (I.RentalState.Opened, _handOverDeadline(chosen.terms));
         ++reached[uint256(I.RentalState.Opened)];
@@ -160,13 +197,13 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         bytes32 id = escrow.rentalId(rental);
         bytes32 structHash =
             keccak256(abi.encode(typeHash, rental.renter, address(escrow), value, 0, type(uint40).max, id));
-        return signEcdsa(_secretOf(rental.renter), typedDigest("pyiot dev dollar", rental.terms.token, structHash));
+        return signEcdsa(_secretOf[rental.renter], typedDigest("pyiot dev dollar", rental.terms.token, structHash));
     }
 
     function _openProblem(Offer storage chosen, address renter_, bool isForged) private view returns (bytes memory) {
         uint256 deadline = _handOverDeadline(chosen.terms);
         if (renter_ == chosen.terms.owner) return abi.encodeWithSelector(I.RenterIsOwner.selector, renter_);
-        if (block.timestamp >= deadline) return _windowIsOver(deadline);
+        if (_now() >= deadline) return _windowIsOver(deadline);
         if (isForged) return abi.encodeWithSelector(I.TermsNotSigned.selector, chosen.id, chosen.terms.owner);
         if (chosen.isSpent) {
             return abi.encodeWithSelector(IRelayed.NonceAlreadyUsed.selector, chosen.terms.owner, chosen.terms.salt);
@@ -174,111 +211,115 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         return "";
     }
 
-    function cancelOffer(uint256 which) external {
-        Offer storage chosen = _offers[which % _offers.length];
+    function cancelOffer(uint256 which, uint256 how) external {
+        how = _mix(how);
+        Offer storage chosen = _offers[_pickOffer(which, how)];
         bytes memory problem;
         if (chosen.isSpent) {
             problem = abi.encodeWithSelector(IRelayed.NonceAlreadyUsed.selector, chosen.terms.owner, chosen.terms.salt);
         }
         bytes memory call = abi.encodeCall(escrow.cancelNonce, (chosen.terms.salt));
-        (bool ok,) = attempt(chosen.terms.owner, address(escrow), call, problem);
-        if (ok) chosen.isSpent = true;
+        if (_act(chosen.terms.owner, call, problem, how)) chosen.isSpent = true;
     }
 
+    /// @dev By the owner until the check-out, or by anybody once the hand-over is late.
     function refund(uint256 which, uint256 how) external {
         how = _mix(how);
-        (Model storage made, bool found) = _pick(which, 1 << uint256(I.RentalState.Opened), how);
-        if (!found) return;
-        address caller = how & 0x300000 == 0 ? _ownerOf(made) : actor(how >> 24);
-        bool isOwner = caller == _ownerOf(made);
+        bool isOwner = how & 0x300000 != 0;
+        Model storage made = isOwner
+            ? _pick(which, _states(I.RentalState.Opened, I.RentalState.CheckedIn), how)
+            : _pick(which, 1 << uint256(I.RentalState.Opened), how & ~uint256(0x3e0));
+        address caller = isOwner ? _ownerOf(made) : actor(how >> 24);
+        isOwner = caller == _ownerOf(made);
         I.RentalState last = isOwner ? I.RentalState.CheckedIn : I.RentalState.Opened;
         bytes memory problem;
         if (made.state > last) problem = _stateInvalid(made, last);
-        else if (!isOwner && block.timestamp < made.deadline) problem = _windowIsOpen(made.deadline);
-        (bool ok,) = attempt(caller, address(escrow), abi.encodeCall(escrow.refund, (rentalAt(made))), problem);
-        if (ok) _end(made, 0, made.held);
+        else if (!isOwner && _now() < made.deadline) problem = _windowIsOpen(made.deadline);
+        if (_act(caller, abi.encodeCall(escrow.refund, (rentalAt(made))), problem, how)) _end(made, 0, made.held);
     }
 
     /* HAND OVER, USE */
 
     function handOver(uint256 which, uint256 how) external {
         how = _mix(how);
-        (Model storage made, bool found) = _pick(which, 1 << uint256(I.RentalState.Opened), how);
-        if (!found) return;
+        _handOver(_pick(which, 1 << uint256(I.RentalState.Opened), how), how);
+    }
+
+    function _handOver(Model storage made, uint256 how) private {
         uint256 releasedKey = addmod(ACCESS_KEY, made.m, SECP256K1_N);
-        bool isWrong = made.m == 0 || how & 0xf00000 == 0;
+        bool isWrong = made.m == 0 || how & 0x1f00000 == 0;
         if (isWrong) releasedKey = how % SECP256K1_N;
-        address caller = how & 0xf000000 == 0 ? actor(how >> 30) : _ownerOf(made);
+        address caller = how & 0x1f000000 == 0 ? actor(how >> 30) : _ownerOf(made);
         bytes memory problem = _problem(made, caller, _ownerOf(made), I.CallerNotOwner.selector, I.RentalState.Opened);
         if (problem.length == 0 && isWrong) problem = abi.encodeWithSelector(I.AccessKeyInvalid.selector, made.id);
         bytes memory call = abi.encodeCall(escrow.handOver, (rentalAt(made), releasedKey));
-        (bool ok,) = attempt(caller, address(escrow), call, problem);
-        if (!ok) return;
+        if (!_act(caller, call, problem, how)) return;
         made.isHandedOver = true;
         _enter(made, I.RentalState.Active, uint256(_offers[made.offer].terms.end) + 1 days);
     }
 
     function checkIn(uint256 which, uint256 how) external {
         how = _mix(how);
-        (Model storage made, bool found) = _pick(which, 1 << uint256(I.RentalState.Active), how);
-        if (!found) return;
+        _checkIn(_pick(which, 1 << uint256(I.RentalState.Active), how), how);
+    }
+
+    function _checkIn(Model storage made, uint256 how) private {
         Offer storage chosen = _offers[made.offer];
         bytes memory problem;
         if (made.state != I.RentalState.Active) problem = _stateInvalid(made, I.RentalState.Active);
-        else if (block.timestamp >= made.deadline) problem = _windowIsOver(made.deadline);
-        else if (block.timestamp >= chosen.terms.end) problem = _windowIsOver(chosen.terms.end);
-        I.CheckIn memory said = I.CheckIn(_saidOf(made, how), uint40(block.timestamp), bytes32(how));
+        else if (_now() >= made.deadline) problem = _windowIsOver(made.deadline);
+        else if (_now() >= chosen.terms.end) problem = _windowIsOver(chosen.terms.end);
+        I.CheckIn memory said = I.CheckIn(_saidOf(made, how), uint40(_now()), bytes32(how));
         bytes memory signer = _signerOf(made, how);
         if (problem.length == 0) problem = _statementProblem(chosen, said.termsId, signer, how);
         bytes memory signature = sign(_deviceSecret(how), escrow.checkInDigest(said));
         bytes memory call = abi.encodeCall(escrow.checkIn, (rentalAt(made), said, signer, signature));
-        (bool ok,) = attempt(actor(how >> 200), address(escrow), call, problem);
-        if (!ok) return;
-        made.cameAt = block.timestamp;
+        if (!_act(actor(how >> 200), call, problem, how)) return;
+        made.cameAt = _now();
         _enter(made, I.RentalState.CheckedIn, made.deadline);
     }
 
     function checkOut(uint256 which, uint256 how) external {
         how = _mix(how);
-        uint256 states = 1 << uint256(I.RentalState.Active) | 1 << uint256(I.RentalState.CheckedIn);
-        (Model storage made, bool found) = _pick(which, states, how);
-        if (!found) return;
+        _checkOut(_pick(which, _states(I.RentalState.Active, I.RentalState.CheckedIn), how), how);
+    }
+
+    function _checkOut(Model storage made, uint256 how) private {
         Offer storage chosen = _offers[made.offer];
         bytes memory problem;
         if (made.state != I.RentalState.Active && made.state != I.RentalState.CheckedIn) {
             problem = abi.encodeWithSelector(I.RentalNotActive.selector, made.id, made.state);
-        } else if (block.timestamp >= made.deadline) {
+        } else if (_now() >= made.deadline) {
             problem = _windowIsOver(made.deadline);
         }
         uint64 units = how & 0x3000 == 0 ? uint64(1 << 63) : uint64(how >> 128) % 1000;
-        I.CheckOut memory said = I.CheckOut(_saidOf(made, how), uint40(block.timestamp), units, bytes32(how));
+        I.CheckOut memory said = I.CheckOut(_saidOf(made, how), uint40(_now()), units, bytes32(how));
         bytes memory signer = _signerOf(made, how);
         if (problem.length == 0) problem = _statementProblem(chosen, said.termsId, signer, how);
         bytes memory signature = sign(_deviceSecret(how), escrow.checkOutDigest(said));
         bytes memory call = abi.encodeCall(escrow.checkOut, (rentalAt(made), said, signer, signature));
-        (bool ok,) = attempt(actor(how >> 200), address(escrow), call, problem);
-        if (!ok) return;
+        if (!_act(actor(how >> 200), call, problem, how)) return;
         uint256 metered = uint256(chosen.terms.rate) * units;
-        (made.isCheckedOut, made.leftAt) = (true, block.timestamp);
+        (made.isCheckedOut, made.leftAt) = (true, _now());
         _charge(made, metered < chosen.terms.meterCap ? metered : chosen.terms.meterCap);
     }
 
-    /// @dev One statement in sixteen is about other terms.
+    /// @dev One statement in 32 is about other terms.
     function _saidOf(Model storage made, uint256 how) private view returns (bytes32) {
-        return how & 0xf00000 == 0 ? _offers[how % _offers.length].id : _offers[made.offer].id;
+        return how & 0x1f00000 == 0 ? _offers[how % _offers.length].id : _offers[made.offer].id;
     }
 
-    /// @dev The pinned device's signer, or one time in sixteen the other kind's. Sets the kind that signs.
+    /// @dev The pinned device's signer, or one time in 32 the other kind's. Sets the kind that signs.
     function _signerOf(Model storage made, uint256 how) private returns (bytes memory) {
         isP256 = false;
         isP256 = keccak256(signerBytes()) != _offers[made.offer].terms.signerHash;
-        if (how & 0xf000000 == 0) isP256 = !isP256;
+        if (how & 0x1f000000 == 0) isP256 = !isP256;
         return signerBytes();
     }
 
-    /// @dev The device's key, or one time in sixteen somebody's.
+    /// @dev The device's key, or one time in 32 somebody's.
     function _deviceSecret(uint256 how) private pure returns (uint256) {
-        return how & 0xf0000000 == 0 ? STRANGER_SECRET : DEVICE_SECRET;
+        return how & 0x1f00000000 == 0 ? STRANGER_SECRET : DEVICE_SECRET;
     }
 
     function _statementProblem(Offer storage chosen, bytes32 said, bytes memory signer, uint256 how)
@@ -298,106 +339,128 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
 
     function claim(uint256 which, uint256 how) external {
         how = _mix(how);
-        (Model storage made, bool found) = _pick(which, 1 << uint256(I.RentalState.CheckedOut), how);
-        if (!found) return;
+        _claim(_pick(which, 1 << uint256(I.RentalState.CheckedOut), how), how);
+    }
+
+    function _claim(Model storage made, uint256 how) private {
         I.Terms storage terms = _offers[made.offer].terms;
-        uint96 amount = how & 0xf00000 == 0 ? uint96(how >> 100) : uint96((how >> 100) % (uint256(terms.deposit) + 1));
-        address caller = how & 0xf000000 == 0 ? actor(how >> 30) : _ownerOf(made);
+        uint96 amount = how & 0x1f00000 == 0 ? uint96(how >> 100) : uint96((how >> 100) % (uint256(terms.deposit) + 1));
+        address caller = how & 0x1f000000 == 0 ? actor(how >> 30) : _ownerOf(made);
         bytes memory problem =
             _problem(made, caller, _ownerOf(made), I.CallerNotOwner.selector, I.RentalState.CheckedOut);
         if (problem.length == 0 && (amount == 0 || amount > terms.deposit)) {
             problem = abi.encodeWithSelector(I.ClaimOutOfBounds.selector, amount, terms.deposit);
         }
         bytes memory call = abi.encodeCall(escrow.claim, (rentalAt(made), amount, bytes32(how)));
-        (bool ok,) = attempt(caller, address(escrow), call, problem);
-        if (!ok) return;
+        if (!_act(caller, call, problem, how)) return;
         _pay(made, 0, uint256(terms.deposit) - amount);
-        _enter(made, I.RentalState.Claimed, block.timestamp + terms.replyWindow);
+        _enter(made, I.RentalState.Claimed, _now() + terms.replyWindow);
         (made.claimed, made.mostClaimed) = (amount, amount);
     }
 
-    function answer(uint256 which, uint256 how) external {
+    function accept(uint256 which, uint256 how) external {
         how = _mix(how);
-        (Model storage made, bool found) = _pick(which, 1 << uint256(I.RentalState.Claimed), how);
-        if (!found) return;
-        address caller = how & 0xf000000 == 0 ? actor(how >> 30) : made.renter;
+        _answer(_pick(which, 1 << uint256(I.RentalState.Claimed), how), true, how);
+    }
+
+    function reject(uint256 which, uint256 how) external {
+        how = _mix(how);
+        _answer(_pick(which, 1 << uint256(I.RentalState.Claimed), how), false, how);
+    }
+
+    function _answer(Model storage made, bool accepts, uint256 how) private {
+        address caller = how & 0x1f000000 == 0 ? actor(how >> 30) : made.renter;
         bytes memory problem = _problem(made, caller, made.renter, I.CallerNotRenter.selector, I.RentalState.Claimed);
-        bool accepts = how & 0x30000 == 0;
         I.Rental memory rental = rentalAt(made);
         bytes memory call = accepts ? abi.encodeCall(escrow.accept, (rental)) : abi.encodeCall(escrow.reject, (rental));
-        (bool ok,) = attempt(caller, address(escrow), call, problem);
-        if (!ok) return;
+        if (!_act(caller, call, problem, how)) return;
         if (accepts) {
             made.award = made.held;
             return _end(made, made.held, 0);
         }
-        _enter(made, I.RentalState.Disputed, block.timestamp + _offers[made.offer].terms.rulingWindow);
+        _enter(made, I.RentalState.Disputed, _now() + _offers[made.offer].terms.rulingWindow);
     }
 
     function rule(uint256 which, uint256 how) external {
         how = _mix(how);
-        (Model storage made, bool found) = _pick(which, 1 << uint256(I.RentalState.Disputed), how);
-        if (!found) return;
-        uint96 award = how & 0xf00000 == 0 ? uint96(how >> 100) : uint96((how >> 100) % (made.claimed + 1));
-        address caller = how & 0xf000000 == 0 ? actor(how >> 30) : actor(4);
+        _rule(_pick(which, 1 << uint256(I.RentalState.Disputed), how), how);
+    }
+
+    function _rule(Model storage made, uint256 how) private {
+        uint96 award = how & 0x1f00000 == 0 ? uint96(how >> 100) : uint96((how >> 100) % (made.claimed + 1));
+        address caller = how & 0x1f000000 == 0 ? actor(how >> 30) : actor(4);
         bytes memory problem = _problem(made, caller, actor(4), I.CallerNotArbiter.selector, I.RentalState.Disputed);
         if (problem.length == 0 && award > made.claimed) {
             problem = abi.encodeWithSelector(I.AwardTooHigh.selector, award, made.claimed);
         }
-        (bool ok,) = attempt(caller, address(escrow), abi.encodeCall(escrow.rule, (rentalAt(made), award)), problem);
-        if (!ok) return;
+        if (!_act(caller, abi.encodeCall(escrow.rule, (rentalAt(made), award)), problem, how)) return;
         made.award = award;
         _end(made, award, made.held - award);
     }
 
     function waive(uint256 which, uint256 how) external {
         how = _mix(how);
-        uint256 states = 1 << uint256(I.RentalState.CheckedOut) | 1 << uint256(I.RentalState.Claimed) | 1
-            << uint256(I.RentalState.Disputed);
-        (Model storage made, bool found) = _pick(which, states, how);
-        if (!found) return;
-        address caller = how & 0x7000000 == 0 ? actor(how >> 30) : _ownerOf(made);
+        _waive(_pick(which, _states(I.RentalState.CheckedOut, I.RentalState.Disputed), how), how);
+    }
+
+    function _waive(Model storage made, uint256 how) private {
+        address caller = how & 0x1f000000 == 0 ? actor(how >> 30) : _ownerOf(made);
         bytes memory problem;
         if (caller != _ownerOf(made)) {
             problem = abi.encodeWithSelector(I.CallerNotOwner.selector, caller, _ownerOf(made));
         } else if (made.state < I.RentalState.CheckedOut || made.state == I.RentalState.Closed) {
             problem = abi.encodeWithSelector(I.RentalNotCheckedOut.selector, made.id, made.state);
         }
-        (bool ok,) = attempt(caller, address(escrow), abi.encodeCall(escrow.waive, (rentalAt(made))), problem);
-        if (ok) _end(made, 0, made.held);
+        if (_act(caller, abi.encodeCall(escrow.waive, (rentalAt(made))), problem, how)) _end(made, 0, made.held);
     }
 
     /* CLOSE, MONEY, TIME */
 
-    /// @dev Mostly one whose deadline has come, where there is one.
-    function close(uint256 which, uint256 how) external {
-        how = _mix(how);
-        if (_models.length == 0) return;
-        uint256 index = which % _models.length;
-        for (uint256 i = 0; i < _models.length && how & 0x70 != 0; ++i) {
-            Model storage other = _models[(which % _models.length + i) % _models.length];
-            if (other.state == I.RentalState.Closed || block.timestamp < other.deadline) continue;
-            index = (which % _models.length + i) % _models.length;
-            break;
-        }
-        Model storage made = _models[index];
+    function closeOpened(uint256 which, uint256 how) external {
+        _close(_pickToClose(which, I.RentalState.Opened), _mix(how));
+    }
+
+    function closeActive(uint256 which, uint256 how) external {
+        _close(_pickToClose(which, I.RentalState.Active), _mix(how));
+    }
+
+    function closeCheckedIn(uint256 which, uint256 how) external {
+        _close(_pickToClose(which, I.RentalState.CheckedIn), _mix(how));
+    }
+
+    function closeCheckedOut(uint256 which, uint256 how) external {
+        _close(_pickToClose(which, I.RentalState.CheckedOut), _mix(how));
+    }
+
+    function closeClaimed(uint256 which, uint256 how) external {
+        _close(_pickToClose(which, I.RentalState.Claimed), _mix(how));
+    }
+
+    function closeDisputed(uint256 which, uint256 how) external {
+        _close(_pickToClose(which, I.RentalState.Disputed), _mix(how));
+    }
+
+    /// @dev Whatever its state and its deadline.
+    function closeAny(uint256 which, uint256 how) external {
+        _close(_models[which % _models.length], _mix(how));
+    }
+
+    function _close(Model storage made, uint256 how) private {
+        I.RentalState from = made.state;
         bytes memory problem;
-        if (made.state == I.RentalState.Closed) {
-            problem = abi.encodeWithSelector(I.RentalNotOpen.selector, made.id, made.state);
-        } else if (block.timestamp < made.deadline) {
-            problem = _windowIsOpen(made.deadline);
-        }
-        (bool ok,) = attempt(actor(how >> 30), address(escrow), abi.encodeCall(escrow.close, (rentalAt(made))), problem);
-        if (!ok) return;
-        if (made.state == I.RentalState.CheckedIn) return _charge(made, 0);
-        bool isClaimed = made.state == I.RentalState.Claimed;
+        if (from == I.RentalState.Closed) problem = abi.encodeWithSelector(I.RentalNotOpen.selector, made.id, from);
+        else if (_now() < made.deadline) problem = _windowIsOpen(made.deadline);
+        if (!_act(actor(how >> 30), abi.encodeCall(escrow.close, (rentalAt(made))), problem, how)) return;
+        ++closedFrom[uint256(from)];
+        if (from == I.RentalState.CheckedIn) return _charge(made, 0);
+        bool isClaimed = from == I.RentalState.Claimed;
         if (isClaimed) made.award = made.held;
         _end(made, isClaimed ? made.held : 0, isClaimed ? 0 : made.held);
     }
 
     function withdraw(uint256 who, uint256 how) external {
         how = _mix(how);
-        (address account, address token) = (actor(who), address(_tokens[how & 1]));
+        (address account, address token) = _pickCredit(who, how);
         uint256 credit = creditModel[account][token];
         uint256 amount = how & 0x70 == 0 ? credit + 1 : credit - credit % (1 + (how >> 8));
         bytes memory problem;
@@ -405,8 +468,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
             problem = abi.encodeWithSelector(ICredits.CreditTooLow.selector, account, token, credit, amount);
         }
         bytes memory call = abi.encodeCall(escrow.withdraw, (token, amount, account));
-        (bool ok,) = attempt(account, address(escrow), call, problem);
-        if (ok) creditModel[account][token] -= amount;
+        if (_act(account, call, problem, how)) creditModel[account][token] -= amount;
     }
 
     function donate(uint256 how) external {
@@ -417,13 +479,13 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
 
     function passTime(uint256 how) external {
         how = _mix(how);
-        vm.warp(block.timestamp + (how & 0xf00 == 0 ? (how >> 16) % 2 days : (how >> 16) % 20 minutes));
+        vm.warp(_now() + (how & 0xf00 == 0 ? (how >> 16) % 2 days : (how >> 16) % 20 minutes));
     }
 
     /* FOR THE INVARIANTS */
 
     function actor(uint256 who) public view returns (address) {
-        return vm.addr(_secrets[who % ACTORS]);
+        return _actors[who % ACTORS];
     }
 
     function escrowAddress() external view returns (address) {
@@ -440,6 +502,10 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
 
     function modelOf(uint256 index) external view returns (Model memory, I.Rental memory) {
         return (_models[index], rentalAt(_models[index]));
+    }
+
+    function relayedNonces() external view returns (Nonce[] memory) {
+        return _relayed;
     }
 
     function offerCount() external view returns (uint256) {
@@ -460,33 +526,95 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         return _offers[made.offer].terms.owner;
     }
 
-    function _secretOf(address account) private view returns (uint256) {
-        for (uint256 i = 0; i < ACTORS; ++i) {
-            if (actor(i) == account) return _secrets[i];
-        }
-        revert("no actor");
+    /// @dev Calls the escrow as `caller`: twice in three times directly, else by a signed call that somebody sends. One in
+    /// ten of those is late, forged, or has a nonce that was used before.
+    function _act(address caller, bytes memory call, bytes memory problem, uint256 how) private returns (bool ok) {
+        uint256 dice = how >> 240;
+        if (dice % 3 == 0 && how != RIGHTLY) return _relay(caller, call, problem, dice / 3);
+        (ok,) = attempt(caller, address(escrow), call, problem);
+        if (ok) ++went[bytes4(call)];
     }
 
+    function _relay(address caller, bytes memory call, bytes memory problem, uint256 dice) private returns (bool ok) {
+        IRelayed.SignedCall memory request = IRelayed.SignedCall(caller, call, ++_salts, uint40(_now() + 1));
+        uint256 secret = _secretOf[caller];
+        if (dice % 30 == 0) {
+            request.deadline = uint40(_now());
+            problem = abi.encodeWithSelector(IRelayed.SignedCallExpired.selector, request.deadline, _now());
+        } else if (dice % 30 == 1) {
+            secret = DEVICE_SECRET;
+            problem = abi.encodeWithSelector(IRelayed.SignedCallSignatureInvalid.selector, caller);
+        } else if (dice % 30 == 2 && _relayed.length != 0) {
+            Nonce storage used = _relayed[dice % _relayed.length];
+            (request.sender, request.nonce, secret) = (used.account, used.nonce, _secretOf[used.account]);
+            problem = abi.encodeWithSelector(IRelayed.NonceAlreadyUsed.selector, used.account, used.nonce);
+        }
+        bytes memory signature = signEcdsa(secret, RentalMessages.signedCall(address(escrow), request));
+        bytes memory relayed = abi.encodeCall(escrow.relay, (request, signature));
+        (ok,) = attempt(actor(dice), address(escrow), relayed, problem);
+        if (!ok) return false;
+        _relayed.push(Nonce(caller, request.nonce));
+        ++went[bytes4(call)];
+        ++wentRelayed[bytes4(call)];
+    }
+
+    /// @dev Seven times in eight terms that are still to be had.
     function _pickOffer(uint256 which, uint256 how) private view returns (uint256) {
         uint256 total = _offers.length;
-        for (uint256 i = 0; i < total && how & 0x7 != 0; ++i) {
+        if (how & 0x7 == 0) return which % total;
+        for (uint256 i = 0; i < total; ++i) {
             uint256 index = (which % total + i) % total;
-            if (!_offers[index].isSpent && block.timestamp < _handOverDeadline(_offers[index].terms)) return index;
+            if (!_offers[index].isSpent && _now() < _handOverDeadline(_offers[index].terms)) return index;
         }
-        return which % total;
+        revert NothingToDo();
     }
 
-    /// @dev Seven times in eight a rental in one of `states` whose deadline has not come; none where there is none.
-    function _pick(uint256 which, uint256 states, uint256 how) private view returns (Model storage made, bool found) {
+    /// @dev A rental in one of `states` whose deadline is still to come; one time in 32 one whose deadline has come,
+    /// and one time in 32 any.
+    function _pick(uint256 which, uint256 states, uint256 how) private view returns (Model storage made) {
         uint256 total = _models.length;
-        made = _none;
+        if (how & 0x1f == 0) return _models[which % total];
+        bool isLate = how & 0x3e0 == 0;
         for (uint256 i = 0; i < total; ++i) {
             made = _models[(which % total + i) % total];
-            if (how & 0x7 == 0) return (made, true);
-            bool isLate = block.timestamp >= made.deadline && how & 0x38 != 0;
-            if (states & (1 << uint256(made.state)) != 0 && !isLate) return (made, true);
+            if (states & (1 << uint256(made.state)) != 0 && (_now() >= made.deadline) == isLate) return made;
         }
-        return (made, false);
+        revert NothingToDo();
+    }
+
+    /// @dev The rental in `state` whose deadline comes first. If it is still to come, one time in three it comes now.
+    function _pickToClose(uint256 which, I.RentalState state) private returns (Model storage made) {
+        uint256 total = _models.length;
+        uint256 first = total;
+        for (uint256 i = 0; i < total; ++i) {
+            uint256 index = (which % total + i) % total;
+            if (_models[index].state != state) continue;
+            if (first == total || _models[index].deadline < _models[first].deadline) first = index;
+        }
+        require(first != total, NothingToDo());
+        made = _models[first];
+        if (_now() >= made.deadline) return made;
+        require(_mix(which) % 3 == 0, NothingToDo());
+        vm.warp(made.deadline);
+    }
+
+    /// @dev Seven times in eight somebody's that is not zero.
+    function _pickCredit(uint256 who, uint256 how) private view returns (address account, address token) {
+        for (uint256 i = 0; i < ACTORS * TOKENS; ++i) {
+            (account, token) = (actor(who % ACTORS + i / TOKENS), address(_tokens[(how + i) % TOKENS]));
+            if (creditModel[account][token] != 0 || how & 0x700 == 0) return (account, token);
+        }
+        revert NothingToDo();
+    }
+
+    /// @dev The set of the states from `first` to `last`.
+    function _states(I.RentalState first, I.RentalState last) private pure returns (uint256) {
+        return (1 << (uint256(last) + 1)) - (1 << uint256(first));
+    }
+
+    /// @dev Asked of the cheats each time: the optimizer takes `block.timestamp` for one and the same during a call.
+    function _now() private view returns (uint256) {
+        return vm.getBlockTimestamp();
     }
 
     /// @dev The three guards that most calls begin with.
@@ -497,7 +625,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
     {
         if (caller != role) return abi.encodeWithSelector(notRole, caller, role);
         if (made.state != required) return _stateInvalid(made, required);
-        if (block.timestamp >= made.deadline) return _windowIsOver(made.deadline);
+        if (_now() >= made.deadline) return _windowIsOver(made.deadline);
         return "";
     }
 
@@ -505,7 +633,7 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
         I.Terms storage terms = _offers[made.offer].terms;
         made.charge = terms.fee + metered;
         _pay(made, made.charge, terms.meterCap - metered);
-        _enter(made, I.RentalState.CheckedOut, block.timestamp + terms.claimWindow);
+        _enter(made, I.RentalState.CheckedOut, _now() + terms.claimWindow);
     }
 
     function _enter(Model storage made, I.RentalState state, uint256 deadline) private {
@@ -539,11 +667,11 @@ contract DepositEscrowHandler is DepositEscrowKit, Attempts {
     }
 
     function _windowIsOver(uint256 deadline) private view returns (bytes memory) {
-        return abi.encodeWithSelector(IAgreements.WindowIsOver.selector, deadline, block.timestamp);
+        return abi.encodeWithSelector(IAgreements.WindowIsOver.selector, deadline, _now());
     }
 
     function _windowIsOpen(uint256 deadline) private view returns (bytes memory) {
-        return abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, deadline, block.timestamp);
+        return abi.encodeWithSelector(IAgreements.WindowIsOpen.selector, deadline, _now());
     }
 
     /// @dev Forge likes small numbers; the model wants bits.

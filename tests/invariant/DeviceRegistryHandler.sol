@@ -229,7 +229,7 @@ contract DeviceRegistryHandler is Attempts {
 
     function sendKeptMessage(uint256 seed) external {
         seed = _mixed(seed);
-        if (_messages.length == 0) return;
+        require(_messages.length != 0, NothingToDo());
         KeptMessage memory kept = _messages[seed % _messages.length];
         uint256 device = indexOf[kept.device];
         if (kept.kind == Kind.Rotate) _rotate(device, kept.newKey, kept.epoch, _models[device].owner);

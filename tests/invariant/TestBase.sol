@@ -228,6 +228,9 @@ abstract contract TestBase {
 /// @title Attempts
 /// @notice Base of the handlers: a call with a prediction.
 abstract contract Attempts {
+    /// @notice A call of the handler found nothing to call its contract for. It must not count as one that went well.
+    error NothingToDo();
+
     /// @notice How many calls came out other than predicted; every invariant holds it at zero.
     uint256 public surprises;
 
