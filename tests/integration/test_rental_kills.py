@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
-from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,7 +70,7 @@ def rent(chain: Chain, points: Any, *counted: str, pay: Any = "auto", damage: in
             "offers": len(owner.rentals.offers()),
             "state": renter.rentals.get(rental.id).state,
             "key": key.terms_id == offer.id,
-            "ending": astuple(ending),
+            "ending": (ending.how, ending.charge, ending.units, ending.to_owner, ending.to_renter),
             "money": [int(machine.balance() * 10**6) - 10**9 for machine in (owner, renter)],
         }
 
