@@ -166,7 +166,8 @@ class HttpWallet:
         """Return a server's terms with the one way to pay that is taken.
 
         Raises:
-            BudgetError: It costs more than ``most``, or the server wants more time to claim in than the policy allows.
+            BudgetError: It costs more than ``most``, or the server wants more time to take the payment, or to claim in,
+                than the policy allows.
             InputError: It cannot be paid in the chain's token by a scheme that is wanted.
         """
         from x402 import x402ClientSync  # noqa: PLC0415 - the extra `gateway`
@@ -197,6 +198,7 @@ class HttpWallet:
             chain = self._payments.chain
             asked, allowed = (money_text(chain, chain.token, units) for units in (int(amount), most))
             raise BudgetError(f"it costs {asked}, at most {allowed} may be paid; nothing was signed")
+        self._payments.paying.check_timeout(chosen.max_timeout_seconds)
         if chosen.scheme == BATCH:
             self._payments.paying.check_withdraw_delay(_delay_of(chosen))
         return terms.model_copy(update={"accepts": [chosen]})

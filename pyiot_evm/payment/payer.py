@@ -51,12 +51,14 @@ class PayerPolicy:
         withdraw_delay: Seconds that payees have to claim when the payer leaves.
         channels: How many channels to one payee parallel requests over HTTP may open: x402 serves one at a time each.
         max_withdraw_delay: Seconds that a payee may want at most to claim in: so long money can be held up.
+        max_timeout: Seconds for which a server may want at most to be able to take a payment that it was sent.
     """
 
     deposit_factor: int = 10
     withdraw_delay: int = MIN_WITHDRAW_DELAY
     channels: int = 8
     max_withdraw_delay: int = 24 * 3600
+    max_timeout: int = 3600
 
     def __post_init__(self) -> None:
         if not 1 <= self.channels <= _MAX_CHANNELS:
@@ -74,6 +76,12 @@ class PayerPolicy:
                 "are allowed; nothing was signed",
                 hint="PayerPolicy(max_withdraw_delay=...) allows more; scheme exact needs no channel",
             )
+
+    def check_timeout(self, wanted: int) -> None:
+        """Raise :class:`BudgetError` where a server could take a payment long after another one has replaced it."""
+        if not 0 < wanted <= self.max_timeout:
+            asked = f"the server wants {wanted} s in which it can take the payment"
+            raise BudgetError(f"{asked}, 1 to {self.max_timeout} s are allowed; nothing was signed")
 
 
 @dataclass(frozen=True, slots=True)

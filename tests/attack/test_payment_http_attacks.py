@@ -174,7 +174,7 @@ NAMED = {"name": "DevDollar", "version": "1"}
         ("amount", "-1", "price is no amount"),
         ("amount", "\u0661", "price is no amount"),
         ("amount", str(1 << 256), "at most"),
-        ("maxTimeoutSeconds", 10**80, "nothing was paid"),
+        ("maxTimeoutSeconds", 10**80, "in which it can take the payment"),
         ("payTo", "nobody", "Address is not hex"),
         ("extra", None, "terms cannot be read"),
         ("extra", {}, "EIP-712 domain|terms are no channel's"),
@@ -253,6 +253,21 @@ def test_get__when_the_server_wants_to_hold_money_for_longer_than_the_policy_all
     finally:
         cheat.close()
     assert [payment["channelConfig"]["withdrawDelay"] for payment in cheat.payments] == [limit]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 3601, 1 << 40])
+@pytest.mark.parametrize("scheme", ["exact", "batch-settlement"])
+def test_get__when_the_server_wants_to_take_a_payment_for_years__nothing_is_signed(terms, payer, scheme, seconds):
+    """It could refuse a transfer, see another one signed, and take both in the end."""
+    for option in terms["accepts"]:
+        option["maxTimeoutSeconds"] = seconds
+    cheat = Cheat(terms, lambda _: (200, {}))
+    try:
+        with pytest.raises(BudgetError, match="in which it can take the payment"):
+            HttpPayer(payer.payments, scheme=scheme).get(cheat.url, most=1000)
+    finally:
+        cheat.close()
+    assert (cheat.payments, payer.payments.spending().in_period) == ([], 0)
 
 
 def test_get__when_the_payee_is_not_on_the_budgets_list__nothing_is_signed(terms, payer, machines):
