@@ -1,7 +1,7 @@
 """``pyiot data``, the seller's side: sell, serve, resell, cancel, withdraw."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -33,11 +33,9 @@ from pyiot_evm.cli.data_options import (
 )
 from pyiot_evm.cli.data_session import bought_offer, licence_of, own_sale, serving
 from pyiot_evm.cli.ids import account_address
+from pyiot_evm.cli.loops import Told
 from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, TOKEN, As, command
 from pyiot_evm.cli.session import Session
-
-if TYPE_CHECKING:
-    from pyiot_evm.market.seller import Action
 
 __all__: list[str] = []
 
@@ -123,7 +121,8 @@ def serve(session: Session, *, name: As, once: Once = False, withdraw: TakeOut =
 
     Reveals each paid order's key to its buyer (once the payment has its confirmations), refunds what cannot be
     revealed, settles after the dispute window. Ctrl-C or SIGTERM ends it; started again it goes on where it was. Two
-    of them on one account do no harm.
+    of them on one account do no harm. With --json each act is a JSON object on a line of its own, as it is done; with
+    --once all are one object in the end.
 
     Example:
         pyiot data serve --as sensor
@@ -131,12 +130,13 @@ def serve(session: Session, *, name: As, once: Once = False, withdraw: TakeOut =
     """
     machine = session.machine(name, selling=serving(withdraw=withdraw))
     session.output.say(f"answering the orders of {name} on network {session.chain.network}")
-    done: list[dict[str, object]] = []
-    with session.reporting(lambda found: done.append(show_action(session, found))) as (stop, report):
+    told = Told(session.output, once=once)
+    with session.reporting(lambda found: told.tell(documents.action(found), documents.action_line(found))) as (
+        stop,
+        report,
+    ):
         machine.serve(once=once, stop=stop, report=report)
-    session.output.end(
-        {"seller": str(machine.address), "actions": done}, "nothing is open" if once and not done else ""
-    )
+    told.end({"seller": str(machine.address)}, "nothing is open")
 
 
 @command(nouns, "resell", CHAIN, TOKEN, SENDS, KEYS, QUIET)
@@ -195,11 +195,3 @@ def withdraw(session: Session, *, name: As, amount: Sum = None, to: To = None) -
     before = machine.credit()
     taken = machine.withdraw(amount, to=None if to is None else account_address(session, to))
     session.output.show(documents.withdrawal(session.chain, machine, taken, before))
-
-
-def show_action(session: Session, found: "Action") -> dict[str, object]:
-    """Print one thing that the loop did as a line, and return it as a document."""
-    document = documents.action(found)
-    if not session.output.json:
-        session.output.line(documents.action_line(found))
-    return document

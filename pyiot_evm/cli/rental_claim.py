@@ -1,19 +1,15 @@
 """``pyiot rental``, claims and money: claim, waive, accept, reject, rule, bring, enforce, close, withdraw, serve."""
 
-from typing import TYPE_CHECKING
-
 from pyiot_evm.cli import documents as shared
 from pyiot_evm.cli import rental_documents as documents
 from pyiot_evm.cli import rental_options as given
+from pyiot_evm.cli.loops import Told
 from pyiot_evm.cli.options import CHAIN, KEYS, QUIET, SENDS, SIGNS, TOKEN, As, command
 from pyiot_evm.cli.rental_deal import show_rental
 from pyiot_evm.cli.rental_options import nouns
 from pyiot_evm.cli.rental_signing import acting, show_signed, signing
 from pyiot_evm.cli.session import Session
 from pyiot_evm.types import to_units
-
-if TYPE_CHECKING:
-    from pyiot_evm.escrow.serving import RentalAction
 
 __all__: list[str] = []
 
@@ -191,7 +187,8 @@ def serve(
     offers that were given with --offer, here or to another command: says what awaits a ruling, and does not rule.
 
     What awaits you (a claim to make, to answer or to rule on) is told once, with its deadline and the command for it.
-    Ctrl-C or SIGTERM ends it; started again it goes on where it was, and tells again what still awaits you.
+    Ctrl-C or SIGTERM ends it; started again it goes on where it was, and tells again what still awaits you. With --json
+    each act is a JSON object on a line of its own, as it is done; with --once all are one object in the end.
 
     Example:
         pyiot rental serve --as charger --waive --withdraw
@@ -200,16 +197,9 @@ def serve(
     rentals = given.rentals_of(session, name, offers=offer or (), account=account)
     given.set_policies(session, rentals, waive=waive, accept_up_to=accept_up_to, withdraw=withdraw)
     session.output.say(f"watching the rentals of {name} on network {session.chain.network}")
-    done: list[dict[str, object]] = []
-    with session.reporting(lambda found: done.append(show_action(session, found, name))) as (stop, report):
+    told = Told(session.output, once=once)
+    with session.reporting(
+        lambda found: told.tell(documents.action(found, name), documents.action_line(found, name))
+    ) as (stop, report):
         rentals.serve(once=once, stop=stop, report=report)
-    session.output.end(
-        {"account": str(rentals.address), "actions": done}, "nothing is to be done" if once and not done else ""
-    )
-
-
-def show_action(session: Session, found: "RentalAction", name: str) -> dict[str, object]:
-    """Print one thing that the loop did, or leaves to NAME, as a line, and return it as a document."""
-    if not session.output.json:
-        session.output.line(documents.action_line(found, name))
-    return documents.action(found, name)
+    told.end({"account": str(rentals.address)}, "nothing is to be done")
