@@ -17,10 +17,12 @@ from pyiot_evm.chain.deployment import deploy_once
 from pyiot_evm.chain.rpc import RpcClient
 from pyiot_evm.cli import app
 from pyiot_evm.cli.output import clock
+from pyiot_evm.contracts.court_arbiter import CourtArbiter
 from pyiot_evm.contracts.deposit_escrow import RentalHandedOver
 from pyiot_evm.device import Field, ReadingJournal, Schema, device_id
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.policies import OwnerPolicy
+from pyiot_evm.escrow.rulings import deploy_court_arbiter
 from pyiot_evm.hashing import keccak256
 from pyiot_evm.home import LIGHT, Home
 from pyiot_evm.machine import Machine
@@ -387,7 +389,10 @@ def test_offer__when_the_agreement_makes_no_sense__signs_nothing(terminal: Termi
     assert json.loads(terminal.rental("list", "--as", "owner", "--json").stdout)["offers"] == []
 
 
-SENDING = ("open", "handover", "refund", "close", "cancel", "withdraw", "checkout", "claim", "waive", "serve")
+SENDING = (
+    "open", "handover", "refund", "close", "cancel", "withdraw", "checkin", "checkout", "claim", "accept", "reject",
+    "rule", "waive", "serve",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", SENDING)
@@ -402,13 +407,12 @@ def test_dry_run__when_it_sends__shows_the_call_and_changes_nothing(terminal: Te
         words |= dict.fromkeys(("handover", "refund", "waive"), (rental, "--as", "owner"))
         words |= {"close": (rental, "--as", "renter"), "withdraw": ("--as", "renter")}
         words |= {"claim": (rental, "1", "--as", "owner"), "serve": ("--as", "owner", "--once")}
+        words["checkin"] = (terminal.say("in", CheckIn), "--as", "renter")
         words["checkout"] = (terminal.say("out", CheckOut), "--as", "renter")
+        words |= dict.fromkeys(("accept", "reject"), (rental, "--as", "renter"))
+        words["rule"] = (rental, "1", "--as", "judge", "--offer", terminal.offer)
         _bring_to(terminal, verb, rental)
-    before = terminal.chain.block_number()
-    shown = terminal.rental(verb, *words[verb], "--dry-run").stdout
-    assert "DepositEscrow." in shown
-    assert "nothing was sent" in shown
-    assert terminal.chain.block_number() == before
+    _assert_dry(terminal, verb, *words[verb], contract="DepositEscrow")
 
 
 def test_dry_run__when_it_hands_over__gives_the_key_to_nobody(
@@ -457,11 +461,43 @@ def test_claim__when_the_rental_is_in_another_token__reads_the_amount_in_that_to
         assert owner.rentals.credit(coin) == 10**18
 
 
+def test_dry_run__when_it_goes_to_a_court__shows_the_call_and_changes_nothing(
+    terminal: Terminal, mock_code: Any
+) -> None:
+    with Machine.open(terminal.chain, "judge") as judge:
+        juror, fee = judge.rentals.clerk.account, 1 + secrets.randbelow(10**12)
+        code = mock_code("SmallCourt") + encode(["address", "uint256"], [juror.address, fee])
+        adapter = deploy_court_arbiter(judge.rentals.clerk, deploy_once(juror, "SmallCourt", code))
+        terminal.make("--arbiter", adapter)
+        rental = terminal.rental("open", terminal.offer, "--as", "renter", "--quiet").stdout.strip()
+        _bring_to(terminal, "rule", rental)
+        _assert_dry(terminal, "bring", rental, "--as", "renter", contract="CourtArbiter")
+        terminal.rental("bring", rental, "--as", "renter")
+        ruling = selector("giveRuling(uint256,uint256)") + encode(["uint256", "uint256"], [0, 1])
+        court = terminal.chain.call(CourtArbiter(adapter).arbitrator())
+        juror.transact(Call(court, ruling, "giveRuling(uint256,uint256)", bytes))
+        _assert_dry(terminal, "enforce", rental, "--as", "renter", contract="CourtArbiter")
+        assert "state         closed" in terminal.rental("enforce", rental, "--as", "renter").stdout
+
+
+def _assert_dry(terminal: Terminal, *words: object, contract: str) -> None:
+    before = terminal.chain.block_number()
+    shown = terminal.rental(*words, "--dry-run").stdout
+    assert f"{contract}." in shown
+    assert "nothing was sent" in shown
+    assert terminal.chain.block_number() == before
+
+
 def _bring_to(terminal: Terminal, verb: str, rental: str) -> None:
-    if verb in ("checkout", "claim", "waive", "serve"):
+    argued = ("accept", "reject", "rule")
+    if verb in ("checkin", "checkout", "claim", "waive", "serve", *argued):
         terminal.rental("handover", rental, "--as", "owner")
-    if verb in ("claim", "waive"):
+    if verb in ("claim", "waive", *argued):
         terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner")
+    if verb in argued:
+        terminal.rental("claim", rental, "2", "--as", "owner")
+    if verb == "rule":
+        terminal.rental("reject", rental, "--as", "renter")
     if verb == "serve":
         terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "owner", "--hold")
     if verb == "withdraw":
