@@ -16,8 +16,6 @@ import sys
 MINIMUM_CALLS = 10_000
 MINIMUM_EACH = 25
 """How many calls of each function of a handler must have gone through, for each invariant."""
-SELDOM = {"settleResale": 1}
-"""The ends of ways so long that few of 10,000 calls get there."""
 REFUSED = {
     "closeAny",
     "registerSomeoneElsesKey",
@@ -66,9 +64,7 @@ def main() -> int:
         print(f"{found['name']:<90}{calls:>9,}{reverts:>9,}{went[seldom]:>9,} {seldom}")
         if calls < MINIMUM_CALLS or 2 * reverts > calls:
             weak.append(found["name"])
-        idle += [
-            f"{found['name']} {name} {count}" for name, count in went.items() if count < SELDOM.get(name, MINIMUM_EACH)
-        ]
+        idle += [f"{found['name']} {name} {count}" for name, count in went.items() if count < MINIMUM_EACH]
     total = TOTAL.search(text)
     if not invariants and len(sys.argv) == 1:
         print("no invariant ran")

@@ -10,7 +10,8 @@ import { DevDollar } from "contracts/mocks/DevDollar.sol";
 
 /// @title DataMarketHandler
 /// @notice Random histories of the market: four accounts sell, buy, resell, cheat, argue and sleep. Before each call the
-/// model says what will come of it, to the exact error.
+/// model says what will come of it, to the exact error. It begins with two copies that are sold on and delivered; a call
+/// that finds nothing to do reverts.
 contract DataMarketHandler is DataMarketKit, Attempts {
     struct OfferModel {
         IDataMarket.Offer offer;
@@ -54,6 +55,8 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     uint256 internal constant TOKENS = 2;
     uint256 internal constant LEAVES = 4;
     uint256 internal constant LIE = 2;
+    /// @dev With every bit set nothing goes wrong: all is listed, fits, and is done by who may do it.
+    uint256 private constant RIGHTLY = type(uint256).max;
 
     address[ACTORS] private _actors;
     mapping(address account => uint256 secret) private _secretOf;
@@ -89,6 +92,21 @@ contract DataMarketHandler is DataMarketKit, Attempts {
         }
         _newOffer(0, 0x3ff);
         _newOffer(1, 0x155);
+        _deliverResales();
+    }
+
+    /// @dev The way there is long: few of a history's calls would ever see a resale that is revealed.
+    function _deliverResales() private {
+        _newOffer(0, 1024 << 200 | 0x2a50);
+        uint256 offer = _offers.length - 1;
+        for (uint256 who = 1; who < 3; ++who) {
+            _buy(offer, who, RIGHTLY);
+            _reveal(_orders[_orders.length - 1], RIGHTLY);
+            _settle(_orders.length - 1, 0, RIGHTLY);
+            _sellOn(offer, actor(who), RIGHTLY);
+            _buyResale(_resales.length - 1, 3, RIGHTLY);
+            _reveal(_orders[_orders.length - 1], RIGHTLY);
+        }
     }
 
     /* SELL */
@@ -151,7 +169,10 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     /// @dev One in sixteen repeats an order that was made; one in eight has a mask that no key fits.
     function buy(uint256 which, uint256 who, uint256 how) external {
         how = _mix(how);
-        which = _pickOffer(which, how);
+        _buy(_pickOffer(which, how), who, how);
+    }
+
+    function _buy(uint256 which, uint256 who, uint256 how) private {
         OfferModel storage model = _offers[which];
         (IDataMarket.Order memory order, OrderModel memory made) = _draft(which, 0, who, how);
         bytes memory signature = _signatureOf(model.offer.seller, model.id, model.listed, how);
@@ -186,7 +207,10 @@ contract DataMarketHandler is DataMarketKit, Attempts {
 
     function buyResale(uint256 which, uint256 who, uint256 how) external {
         how = _mix(how);
-        which = _pickOpenResale(which, how);
+        _buyResale(_pickOpenResale(which, how), who, how);
+    }
+
+    function _buyResale(uint256 which, uint256 who, uint256 how) private {
         ResaleModel storage model = _resales[which];
         (IDataMarket.Order memory order, OrderModel memory made) = _draft(model.offer, which + 1, who, how);
         bytes memory signature = _signatureOf(model.resale.holder, model.id, model.listed, how);
@@ -303,6 +327,10 @@ contract DataMarketHandler is DataMarketKit, Attempts {
         how = _mix(how);
         (OrderModel storage made, bool found) = _pick(which, IDataMarket.OrderState.Paid, how);
         require(found, NothingToDo());
+        _reveal(made, how);
+    }
+
+    function _reveal(OrderModel storage made, uint256 how) private {
         IDataMarket.Order memory order = _orderOf(made);
         uint256 releasedKey = addmod(_offers[made.offer].contentKey, made.m, SECP256K1_N);
         if (how & 0x70000 == 0) releasedKey = how;
@@ -333,7 +361,10 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     function settle(uint256 which, uint256 other, uint256 who) external {
         (other, who) = (_mix(other), _mix(who));
         require(_orders.length != 0, NothingToDo());
-        uint256 index = _pickIndex(which, IDataMarket.OrderState.Revealed, who >> 8);
+        _settle(_pickIndex(which, IDataMarket.OrderState.Revealed, who >> 8), other, who);
+    }
+
+    function _settle(uint256 index, uint256 other, uint256 who) private {
         uint256 offer = _orders[index].offer;
         uint256[] memory indices = new uint256[](3);
         IDataMarket.Row[] memory rows = new IDataMarket.Row[](3);
@@ -407,8 +438,7 @@ contract DataMarketHandler is DataMarketKit, Attempts {
     /// @dev Mostly of the leaf that lies, where one does.
     function dispute(uint256 which, uint256 leaf, uint256 who) external {
         (leaf, who) = (_mix(leaf), _mix(who));
-        (OrderModel storage made, bool found) = _pick(which, IDataMarket.OrderState.Revealed, who >> 8);
-        require(found, NothingToDo());
+        OrderModel storage made = _orders[_pickLie(which, who >> 8)];
         OfferModel storage model = _offers[made.offer];
         uint256 index = leaf & 0xc00 == 0 ? leaf % LEAVES : LIE;
         bytes memory problem;
@@ -445,6 +475,10 @@ contract DataMarketHandler is DataMarketKit, Attempts {
             (offer, holder) = (o, account);
             break;
         }
+        _sellOn(offer, holder, shape);
+    }
+
+    function _sellOn(uint256 offer, address holder, uint256 shape) private {
         IDataMarket.Resale memory resale = IDataMarket.Resale({
             offerId: _offers[offer].id,
             holder: holder,
@@ -619,6 +653,17 @@ contract DataMarketHandler is DataMarketKit, Attempts {
             late = index;
         }
         return late;
+    }
+
+    /// @dev A revealed order of an offer that lies, where there is one that can still be disputed; one time in eight any.
+    function _pickLie(uint256 which, uint256 how) private view returns (uint256) {
+        uint256 count = _orders.length;
+        for (uint256 i = 0; i < count && how & 7 != 1; ++i) {
+            OrderModel storage made = _orders[(which % count + i) % count];
+            if (made.state != IDataMarket.OrderState.Revealed || block.timestamp >= made.deadline) continue;
+            if (_offers[made.offer].hasLie) return (which % count + i) % count;
+        }
+        return _pickIndex(which, IDataMarket.OrderState.Revealed, how);
     }
 
     function _pickResale(uint256 which, IDataMarket.OrderState state, uint256 how)
