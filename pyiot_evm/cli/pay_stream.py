@@ -59,8 +59,8 @@ def stream(
     try:
         with session.machine(name).stream(url, device, max_price=most, **where, **how) as readings:
             for reading in islice(readings, count):
-                session.output.line(json.dumps(_document(session, reading)))
                 prices.append(reading.price)
+                session.output.line(json.dumps(_document(session, reading)))
     finally:  # whether it ended, broke or was interrupted; an error that cost nothing speaks for itself
         if prices or sys.exception() is None:
             session.output.say(_sum(session, prices))
