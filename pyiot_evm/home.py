@@ -38,8 +38,9 @@ from pyiot_evm.types import Address, DeviceId
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LIGHT", "STANDARD", "Home", "KeyEntry", "Keyring", "passphrase_of_environment"]
+__all__ = ["LIGHT", "STANDARD", "Home", "KeyEntry", "Keyring", "cost_of_environment", "passphrase_of_environment"]
 
+_COSTS: Final = {"standard": STANDARD, "light": LIGHT}
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _DEVICE: Final = re.compile(r"device-(\d+)\.(json|pem)")
 _ACCOUNT: Final = "account.json"
@@ -76,7 +77,7 @@ class Home:
     Args:
         path: The folder; ``$PYIOT_HOME``, else ``~/.pyiot``, when left out.
         passphrase: Asked once, when a key is first opened or made; the environment's when left out.
-        cost: What a guess at the passphrase costs, for new keys.
+        cost: What a guess at the passphrase costs, for new keys; the environment's when left out.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Home:
         path: str | Path | None = None,
         *,
         passphrase: Callable[[], str] | None = None,
-        cost: Cost = STANDARD,
+        cost: Cost | None = None,
     ) -> None:
         self.path = Path(path or os.environ.get("PYIOT_HOME") or "~/.pyiot").expanduser().absolute()
         self.keyring = Keyring(self, passphrase=passphrase, cost=cost)
@@ -131,13 +132,13 @@ class Keyring:
     Args:
         home: Where the keystores lie.
         passphrase: Asked once, when a key is first opened or made; the environment's when left out.
-        cost: What a guess at the passphrase costs, for new keys.
+        cost: What a guess at the passphrase costs, for new keys; the environment's when left out.
     """
 
-    def __init__(self, home: Home, *, passphrase: Callable[[], str] | None = None, cost: Cost = STANDARD) -> None:
+    def __init__(self, home: Home, *, passphrase: Callable[[], str] | None = None, cost: Cost | None = None) -> None:
         self._home = home
         self._ask = passphrase or passphrase_of_environment
-        self._cost = cost
+        self._cost = cost or cost_of_environment()
         self._passphrase: str | None = None
 
     def new(
@@ -309,6 +310,18 @@ def passphrase_of_environment() -> str:
     if not text:
         raise PassphraseError(f"the passphrase file {file} is empty")
     return text
+
+
+def cost_of_environment() -> Cost:
+    """Return what a guess at the passphrase of a new key costs: ``PYIOT_KEY_COST``, ``standard`` or ``light``.
+
+    Raises:
+        InputError: It is something else.
+    """
+    name = os.environ.get("PYIOT_KEY_COST") or "standard"
+    if name not in _COSTS:
+        raise InputError(f"PYIOT_KEY_COST is {' or '.join(_COSTS)}, not {name[:40]!r}")
+    return _COSTS[name]
 
 
 def _checked(name: str) -> str:

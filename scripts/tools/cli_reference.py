@@ -36,6 +36,7 @@ Every page below is what `--help` prints; this file is written by `scripts/tools
 | `PYIOT_RPC_URL` | the chain, as `--rpc` |
 | `PYIOT_TOKEN` | the token that prices are in, as `--token` |
 | `PYIOT_PASSPHRASE`, `PYIOT_PASSPHRASE_FILE` | the keystore's passphrase, or the file that holds it |
+| `PYIOT_KEY_COST` | `light` where the passphrase is random: new keys open in milliseconds; else `standard` |
 | `PYIOT_IMPORT_PASSPHRASE` | the passphrase of the file that `pyiot key import --keystore` reads |
 | `PYIOT_DEBUG` | `1` shows traces and what the SDK logs |
 """

@@ -97,6 +97,7 @@ class Page:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYIOT_HOME": str(folder / ".pyiot"),
             "PYIOT_PASSPHRASE": "a passphrase for the documentation",
+            "PYIOT_KEY_COST": "light",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PYTHONUTF8": "1",

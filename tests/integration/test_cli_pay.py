@@ -38,6 +38,7 @@ class Shell:
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PYIOT_HOME": str(folder / "home"),
             "PYIOT_PASSPHRASE": "a passphrase for the tests",
+            "PYIOT_KEY_COST": "light",
         }
 
     def run(self, *words, code=0):

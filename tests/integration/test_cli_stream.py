@@ -32,6 +32,7 @@ class Shell:
                 "PATH": os.environ["PATH"],
                 "PYIOT_HOME": str(folder / "home"),
                 "PYIOT_PASSPHRASE": "a passphrase for the tests",
+                "PYIOT_KEY_COST": "light",
             },
         }
 

@@ -51,6 +51,7 @@ class Lockside:
             **{name: value for name, value in os.environ.items() if name != "PYIOT_RPC_URL"},
             "PYIOT_HOME": str(folder / "home"),
             "PYIOT_PASSPHRASE": "the lock's",
+            "PYIOT_KEY_COST": "light",
         }
 
     def command(self, *words):

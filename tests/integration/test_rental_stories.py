@@ -39,6 +39,7 @@ class Party:
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "PYIOT_HOME": str(self.folder / "home"),
             "PYIOT_PASSPHRASE": f"the {name}'s",
+            "PYIOT_KEY_COST": "light",
             "PYIOT_RPC_URL": chain.url,
         }
         self.key = self.run("key", "new", name, *(("--curve", "p256") if is_offline else ()))

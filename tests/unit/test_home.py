@@ -1,5 +1,6 @@
 """pyiot_evm.home: folders, named keys, passphrases."""
 
+import json
 import stat
 import threading
 
@@ -251,3 +252,25 @@ def test_new__when_the_environment_has_the_passphrase__uses_it(monkeypatch, tmp_
     entry = Home(tmp_path, cost=LIGHT).keyring.new("sensor")
     assert Home(tmp_path).keyring.account("sensor").address == entry.address
     assert isinstance(Home(tmp_path).keyring.account("sensor"), LocalSigner)
+
+
+@pytest.mark.parametrize(
+    ("name", "rounds"), [(None, 1 << 17), ("", 1 << 17), ("standard", 1 << 17), ("light", 1 << 12)]
+)
+def test_new__when_the_environment_names_a_cost__makes_keystores_of_it(monkeypatch, tmp_path, name, rounds):
+    monkeypatch.delenv("PYIOT_KEY_COST", raising=False)
+    if name is not None:
+        monkeypatch.setenv("PYIOT_KEY_COST", name)
+    keyring = Home(tmp_path / "home", passphrase=lambda: "correct horse").keyring
+    entry = keyring.new("sensor")
+    (file,) = entry.path.glob("account*")
+    assert json.loads(file.read_text())["crypto"]["kdfparams"]["n"] == rounds
+    monkeypatch.setenv("PYIOT_KEY_COST", "light")
+    with keyring.account("sensor") as signer:
+        assert signer.address == entry.address
+
+
+def test_home__when_the_environment_names_no_cost_that_there_is__is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYIOT_KEY_COST", "none")
+    with pytest.raises(InputError, match="PYIOT_KEY_COST is standard or light, not 'none'"):
+        Home(tmp_path / "home")
