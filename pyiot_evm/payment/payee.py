@@ -31,10 +31,11 @@ from pyiot_evm.payment.stream_claims import LockedClaims
 from pyiot_evm.payment.vouchers import ChannelDomain, is_p256_field
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from pyiot_evm.chain import Account, Call, Chain
+    from pyiot_evm.chain import Account, Call, Chain, LogChange
     from pyiot_evm.payment.payee_book import PayeeBook
     from pyiot_evm.payment.stream_sales import Sale
     from pyiot_evm.payment.vouchers import SignedVoucher
@@ -171,12 +172,15 @@ class Payee:
 
     def follow(self) -> list[PayeeChannel]:
         """Take over what happened to this account's channels on the chain; return those that it happened to."""
-        touched = {change.log.topics[1] for change in self._follower.poll()}
+        self._follower.poll(self._note)
+        last, touched = self.book.events(self.contract.address)
         known = [channel for channel in self.book.channels() if channel.domain == self.domain]
-        if not self._has_looked:  # a crash may have come between seeing an event and acting on it
+        if not self._has_looked:  # an older version may have seen an event and not have acted on it
             touched |= {channel.channel_id for channel in known}
         synced = self.sync([channel for channel in known if channel.channel_id in touched])
         self._has_looked = True
+        if last:
+            self.book.drop_events(self.contract.address, last)
         return synced
 
     def rebuild(self) -> list[PayeeChannel]:
@@ -193,6 +197,10 @@ class Payee:
         return self.book.channels()
 
     # Below
+
+    def _note(self, _: sqlite3.Connection, changes: list[LogChange]) -> None:
+        """Keep what happened until it was acted on: the follower tells it once, and the node may fail before that."""
+        self.book.add_events(self.contract.address, {change.log.topics[1] for change in changes})
 
     @property
     def _mark(self) -> str:

@@ -18,7 +18,7 @@ from pyiot_evm.payment.vouchers import MIN_WITHDRAW_DELAY, ChannelDomain, Channe
 from pyiot_evm.types import ZERO_ADDRESS, Address, scale_units
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pyiot_evm.payment.store import PaymentStore
     from pyiot_evm.payment.vouchers import SignedVoucher
@@ -125,6 +125,24 @@ class PayeeBook:
             )
 
         return self.update(channel.channel_id, change) or channel
+
+    def add_events(self, contract: Address, channel_ids: Iterable[bytes]) -> None:
+        """Write down that something happened to channels of a contract, to be looked at, whatever ends meanwhile."""
+        rows = [(self.payee.hex(), contract.hex(), bytes(channel_id).hex()) for channel_id in channel_ids]
+        with self.store.write() as database:
+            database.executemany("INSERT INTO payee_events (payee, contract, channel_id) VALUES (?, ?, ?)", rows)
+
+    def events(self, contract: Address) -> tuple[int, set[bytes]]:
+        """Return the number of the last event that was written down and is not dropped, and the channels of all."""
+        query = "SELECT number, channel_id FROM payee_events WHERE payee = ? AND contract = ?"
+        rows = self.store.read(query, self.payee.hex(), contract.hex())
+        return max((row["number"] for row in rows), default=0), {bytes.fromhex(row["channel_id"]) for row in rows}
+
+    def drop_events(self, contract: Address, last: int) -> None:
+        """Forget events up to a number: their channels were looked at since."""
+        query = "DELETE FROM payee_events WHERE payee = ? AND contract = ? AND number <= ?"
+        with self.store.write() as database:
+            database.execute(query, (self.payee.hex(), contract.hex(), last))
 
     def accept(self, voucher: SignedVoucher, price: int, *, now: int) -> PayeeChannel:
         """Take a voucher and charge what is about to be delivered; the channel must have been synced lately.

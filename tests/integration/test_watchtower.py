@@ -7,7 +7,7 @@ import pytest
 from pyiot_evm import Devnet, Machine, connect
 from pyiot_evm.contracts.erc20 import Erc20
 from pyiot_evm.contracts.payment_channels import Claimed, ClaimSkipped
-from pyiot_evm.exceptions import StorageError
+from pyiot_evm.exceptions import StorageError, TransportError
 from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.payment.facade import Payments
@@ -182,6 +182,27 @@ def test_watchtower__when_the_books_are_locked_for_a_while__lives_on(devnet, pay
             time.sleep(0.02)
     finally:
         tower.close()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_tend__when_the_node_fails_once_after_a_withdrawal_was_announced__claims_at_the_next_look(
+    payer, payee, monkeypatch, restarts
+):
+    """The announcement counted as seen, was never acted on, and the payer took all of its money back."""
+    side = watching(payee, max_exposure=10**9)
+    known = side.accept(payer.pay(payee.address, "0.001").voucher, 1_000)
+    assert side.tend() == []
+    payer.payments.account.transact(side.contract.initiate_withdraw(known.config, known.balance))
+    with monkeypatch.context() as fault:
+        fault.setattr(side.chain, "call_many", failing)
+        with pytest.raises(TransportError):
+            (watching(payee, max_exposure=10**9) if restarts else side).tend()  # that of another process, or its own
+    assert [claim.amount for claim in side.tend()] == [1_000]
+    assert side.book.events(side.contract.address) == (0, set())
+
+
+def failing(*_, **__):
+    raise TransportError("HTTP 429")
 
 
 def many_channels(payer, payee, count, contract):
