@@ -44,7 +44,7 @@ _MOST_UNNAMED = 4  # columns that explain themselves
 _TICK = 0.5
 _SOON = 0.3
 _BAR = 24
-_IDS = ("resale_id", "offer_id", "rental_id", "terms_id")
+_IDS = ("resale_id", "offer_id", "rental_id", "terms_id", "arbiter")
 _FILES = ("file", "offer_file")
 _TIMES = ("withdrawable_at", "claim_until", "ends_at", "made_at", "good_until")
 _FOR_PROGRAMS = ("price_units", "window_seconds", "token", "signer")
@@ -294,8 +294,11 @@ def hanging(head: str, text: str, *, indent: int) -> list[str]:
 
 
 def clock(seconds: float) -> str:
-    """Write a time in UTC, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else ""
+    """Write a time in UTC, to the second; one that no calendar has stays a number of seconds."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else ""
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s"
 
 
 def _id_of(document: Mapping[str, Any]) -> str:

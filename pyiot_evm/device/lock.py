@@ -91,7 +91,7 @@ class Lock:
             policy: How it is set.
             hardware: Bolt, sensors and meter.
             clock: Unix seconds. An OSError of it is a clock that shows nothing, and nothing opens.
-            watch: Called with each entry of the log, while the lock is held.
+            watch: Called with each entry of the log once it is durable, while the lock is held; its errors are logged.
 
         Raises:
             InputError: The journal is another device's, another key's or another owner's.

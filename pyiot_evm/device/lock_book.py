@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from pyiot_evm.callbacks import tell
 from pyiot_evm.device.lock_guards import Backoff, GuardedClock
 from pyiot_evm.device.lock_journal import LockJournal
 from pyiot_evm.device.lock_messages import AccessError, Refusal
@@ -112,8 +113,8 @@ class LockBook:
         last = self.state.tries[-1] if self.state.tries else None
         self._journal.append(record)
         self.state.apply(record)
-        if self._watch is not None and self.state.tries and self.state.tries[-1] is not last:
-            self._watch(self.state.tries[-1])
+        if self.state.tries and self.state.tries[-1] is not last:
+            tell("the lock's watch", self._watch, self.state.tries[-1])
         if self._journal.size > self._compact_at:
             self._compact()
 

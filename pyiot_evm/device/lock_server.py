@@ -114,7 +114,7 @@ class LockServer:
         while True:
             try:
                 self._lock.tick()
-            except PyIotEvmError as error:  # a full disk may have room again; the lock stays at its door
+            except (PyIotEvmError, OSError) as error:  # a full disk may have room again; the lock stays at its door
                 _LOG.warning("the lock cannot do what is due: %s", error)
             if stop.wait(seconds):
                 return

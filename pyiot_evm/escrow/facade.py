@@ -207,9 +207,12 @@ class Rentals(RentalDesk):
         """Keep a check-in or a check-out, for the loop to show when it is time.
 
         Raises:
+            InputError: The rental is none that this account's loop serves, as its owner or renter.
             VerificationError: The device did not say this.
         """
         record = self._said_of(said)
+        if record.role not in {Role.OWNER, Role.RENTER}:
+            raise InputError("only the owner's and the renter's loop shows what is kept", hint="show it now")
         self.clerk.check_statement(record.offer, said)
         self.journal.keep_statement(said)
 

@@ -100,7 +100,10 @@ def test_commands__when_a_rental_runs__say_what_comes_next(terminal: Terminal) -
 
     assert "when the device has checked out" in terminal.rental("handover", rental[:12], "--as", "owner").stderr
     assert terminal.rental("checkin", terminal.say("in", CheckIn), "--as", "renter").exit_code == 0
-    held = terminal.rental("checkout", terminal.say("out", CheckOut), "--as", "renter", "--hold")
+    said = ("checkout", terminal.say("out", CheckOut), "--hold", "--as")
+    refused = terminal.rental(*said, "judge", "--offer", terminal.offer, code=2).stderr
+    assert "only the owner's and the renter's loop shows what is kept" in refused
+    held = terminal.rental(*said, "renter")
     assert "next: pyiot rental serve --as renter" in held.stderr
     assert "renter: checked-out rental 0x" in terminal.rental("serve", "--as", "renter", "--once").stdout
     claimed = terminal.rental("claim", rental, "2", "--as", "owner", "--evidence", terminal.offer)
@@ -658,7 +661,11 @@ def test_cosign__when_an_account_of_two_rules__each_signs_a_file_and_anybody_car
     assert "does not take what" in terminal.rental("carry", one, "--as", "renter", code=1).stderr
     with monkeypatch.context() as patch:
         patch.setenv("PYIOT_RPC_URL", "http://127.0.0.1:9")  # no chain
-        signed = terminal.rental("cosign", one, "--as", "ben", "--offer", terminal.offer, "--out", two)
+        words = ("cosign", one, "--as", "ben", "--offer", terminal.offer, "--out", two)
+        asked = json.loads(terminal.rental(*words, "--dry-run", "--json").stdout)
+        assert (asked["award"], asked["token_address"]) == ("500000 base units", str(terminal.chain.token))
+        assert not two.exists()
+        signed = terminal.rental(*words)
     assert "500000 base units" in signed.stdout
     assert "5000000 base units" in signed.stdout
     terminal.rental("carry", one, two, "--as", "renter")
@@ -682,6 +689,7 @@ def test_court__when_deployed_twice__is_one_arbiter_and_says_what_a_dispute_cost
     assert shown[0] == shown[1]
     assert shown[0]["fee_now"] == "0.000000000012 ETH"
     assert terminal.chain.code_at(shown[0]["arbiter"])
+    assert terminal.rental("court", court, "--as", "owner", "--quiet").stdout.strip() == shown[0]["arbiter"]
     assert "is no court of ERC-792" in terminal.rental("court", juror.address, "--as", "owner", code=2).stderr
     assert (
         "--extra-data is hex" in terminal.rental("court", court, "--as", "owner", "--extra-data", "0xz", code=2).stderr

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from pyiot_evm.cli.options import CHAIN, command
-from pyiot_evm.cli.output import Output, amount, fields, fit, sparkline, table
+from pyiot_evm.cli.output import Output, amount, clock, fields, fit, sparkline, table
 from pyiot_evm.cli.root import HelpfulGroup, RootGroup, exit_code, printable
 from pyiot_evm.cli.session import Session
 from pyiot_evm.exceptions import BudgetError, ConfigurationError, ContractError, InputError, TransportError
@@ -218,6 +218,11 @@ def test_fields__when_a_value_is_nested__aligns_it_and_leaves_empty_ones_out():
         }
     )
     assert lines == ["offer id  0x01", "seller    name  a", "tx        buy  5,000  0x02"]
+
+
+@pytest.mark.parametrize("seconds", [(1 << 40) - 1, (1 << 64) - 1, -(1 << 60), float("inf"), float("nan")])
+def test_clock__when_no_calendar_has_the_time__says_the_number(seconds):
+    assert clock(seconds) == f"{seconds} s"
 
 
 def test_fit__when_text_is_longer__ends_with_an_ellipsis():

@@ -265,6 +265,30 @@ def test_open__when_the_bolt_does_not_move__takes_the_check_in_back(door):
     assert [one.outcome for one in door.lock.log()] == ["ok", "ok", "jammed", "ok"]
 
 
+def test_open__when_nobody_reads_the_log_any_more__moves_the_bolt_all_the_same(door):
+    """Its reader's pipe broke after the check-in was durable: the bolt stayed shut, and the renter paid."""
+    door = door()
+    key, told = door.rent(), []
+
+    def broken_pipe(entry):
+        told.append(entry)
+        raise BrokenPipeError(32, "Broken pipe")
+
+    door.unplugged()
+    door.lock.close()
+    hardware = LockHardware(unlock=door.unlock)
+    door.lock = Lock.open(
+        door.path,
+        signer=door.signer,
+        owner=door.owner.address,
+        clock=lambda: door.now,
+        hardware=hardware,
+        watch=broken_pipe,
+    )
+    assert door.try_it(key).statement.time == door.now
+    assert (door.openings, [one.outcome for one in told]) == (1, ["ok"])
+
+
 def test_open__when_the_key_does_not_sign__does_not_open(door):
     door = door()
     key = door.rent()
