@@ -21,6 +21,7 @@ from pyiot_evm.payment.tokens import receive_digest, token_domain
 from pyiot_evm.relay import RelayRequest, carry
 
 if TYPE_CHECKING:
+    from pyiot_evm.contracts.shared import Terms
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.sending import TransactionRecord
     from pyiot_evm.types import Address
@@ -33,10 +34,12 @@ class Carrier:
 
     Args:
         clerk: Who sends.
+        margin: Seconds before the deadline after which no hand-over is sent: it would give the key away for nothing.
     """
 
-    def __init__(self, clerk: Clerk) -> None:
+    def __init__(self, clerk: Clerk, *, margin: int = 120) -> None:
         self._clerk = clerk
+        self._margin = margin
 
     def carry(self, signed: SignedAct | SignedOpening) -> TransactionRecord:
         """Send a signed act or a signed opening, once.
@@ -52,6 +55,9 @@ class Carrier:
         self._check_place(signed.chain_id, signed.escrow)
         signed.check()
         self._check_time(signed.call.deadline, f"the signed {signed.act.function}")
+        rental = signed.act.rental
+        if signed.act.function == "handOver" and rental is not None:
+            self._check_hand_over(rental.terms, signed.call.deadline)
         request = RelayRequest(signed.escrow, signed.call, self._signature(signed))
         subject = f"carry {signed.digest.hex()}"
         return clerk.send_once(subject, "carry", carry(request, clerk.contract), confirmations=0)
@@ -86,6 +92,15 @@ class Carrier:
         if self._clerk.now() >= deadline:
             until = datetime.fromtimestamp(deadline, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
             raise InputError(f"{what} was good until {until}", hint="have it signed again")
+
+    def _check_hand_over(self, terms: Terms, good_until: int) -> None:
+        """Check that a hand-over comes well in time; nothing may be asked about it before: the key would be out."""
+        until = min(min(terms.start + terms.grace, terms.end) - self._margin, good_until)
+        if self._clerk.late(self._clerk.now()) >= until:
+            raise InputError(
+                "the signed hand-over is too close to its deadline to be carried",
+                hint="show it to nobody: the renter would have the access key, and its money back",
+            )
 
     def _signature(self, signed: SignedAct) -> bytes:
         """Return the signatures of an act in the form that the account which acts takes."""

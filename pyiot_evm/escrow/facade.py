@@ -345,7 +345,7 @@ class Rentals(RentalDesk):
 
     def carry(self, signed: SignedAct | SignedOpening) -> TransactionRecord:
         """Carry to the chain what another account signed, and pay the gas; see :meth:`Carrier.carry`."""
-        return Carrier(self.clerk).carry(signed)
+        return Carrier(self.clerk, margin=self.owning.hand_over_margin).carry(signed)
 
     # Watch
 

@@ -114,7 +114,11 @@ class Owner:
 
     def is_in_time(self, record: RentalRecord, now: int) -> bool:
         """Whether there is time enough to hand over."""
-        return self._clerk.late(now) + self._policy.hand_over_margin < record.deadline
+        return self._clerk.late(now) < self.hand_over_until(record)
+
+    def hand_over_until(self, record: RentalRecord) -> int:
+        """Return the time before which the access key may go out, Unix seconds: the deadline less the margin."""
+        return record.deadline - self._policy.hand_over_margin
 
     def confirmed(self, records: list[RentalRecord]) -> set[object]:
         """Return the ids of those rentals whose opening is deep enough in the chain."""

@@ -92,7 +92,8 @@ class Signing:
     def hand_over(self, rental: RentalId | str) -> SignedAct:
         """Sign the hand-over, as owner. The file is as good as the access key to the renter: trust who carries it."""
         record = self._find(rental, Role.OWNER)
-        return self._sign(self._owner.decided_hand_over(record))
+        call = self._owner.decided_hand_over(record)
+        return self._sign(call, until=self._owner.hand_over_until(record))
 
     def refund(self, rental: RentalId | str) -> SignedAct:
         """Sign a refund: as owner, and nothing of this home hands over afterwards; or as renter, after the deadline."""
@@ -116,7 +117,8 @@ class Signing:
     def claim(self, rental: RentalId | str, amount: int, *, evidence: bytes = _NO_EVIDENCE) -> SignedAct:
         """Sign a claim on the deposit, as owner; base units."""
         record = self._find(rental, Role.OWNER)
-        return self._sign(self._owner.claim_call(record, Claim(amount, Bytes32(evidence))))
+        call = self._owner.claim_call(record, Claim(amount, Bytes32(evidence)))
+        return self._sign(call, until=_open_until(self._clerk, record))
 
     def waive(self, rental: RentalId | str) -> SignedAct:
         """Sign, as owner, that the renter gets what could still be got of the deposit, whatever is claimed by then."""
@@ -124,16 +126,19 @@ class Signing:
 
     def accept(self, rental: RentalId | str) -> SignedAct:
         """Sign that the owner gets what it claims, as renter."""
-        return self._sign(self._renter.accept_call(self._find(rental, Role.RENTER)))
+        record = self._find(rental, Role.RENTER)
+        return self._sign(self._renter.accept_call(record), until=_open_until(self._clerk, record))
 
     def reject(self, rental: RentalId | str) -> SignedAct:
         """Sign that the claim goes to the arbiter, as renter."""
-        return self._sign(self._renter.reject_call(self._find(rental, Role.RENTER)))
+        record = self._find(rental, Role.RENTER)
+        return self._sign(self._renter.reject_call(record), until=_open_until(self._clerk, record))
 
     def rule(self, rental: RentalId | str, award: int) -> SignedAct:
         """Sign a ruling, as arbiter, or as a member of the account that is; other members :meth:`SignedAct.cosign`."""
         record = self._find(rental, Role.ARBITER)
-        return self._sign(self._arbiter.rule_call(record, award), sender=record.offer.terms.arbiter)
+        call, until = self._arbiter.rule_call(record, award), _open_until(self._clerk, record)
+        return self._sign(call, until=until, sender=record.offer.terms.arbiter)
 
     # Money
 
@@ -153,12 +158,25 @@ class Signing:
             raise InputError(f"the credit is {clerk.money(coin, credit)}, to take out is {clerk.money(coin, wanted)}")
         return self._sign(clerk.contract.withdraw(coin, wanted, to or clerk.address))
 
-    def _sign(self, call: Call[Any], *, sender: Address | None = None) -> SignedAct:
+    def _sign(self, call: Call[Any], *, until: int | None = None, sender: Address | None = None) -> SignedAct:
+        """Sign a call; what the escrow takes only before a time is good no longer than that."""
         clerk = self._clerk
+        last = clerk.now() + self._lifetime
         return SignedAct.sign(
             call,
             chain_id=clerk.chain.chain_id,
             signer=clerk.signer,
-            deadline=clerk.now() + self._lifetime,
+            deadline=last if until is None else min(last, until),
             sender=sender,
         )
+
+
+def _open_until(clerk: Clerk, record: RentalRecord) -> int:
+    """Return when the window of a rental's state ends.
+
+    Raises:
+        InputError: It is over: the escrow takes only the default now.
+    """
+    if clerk.now() >= record.deadline:
+        raise InputError(f"rental {record.rental_id} is {record.state}, and its window is over: it can only be closed")
+    return record.deadline

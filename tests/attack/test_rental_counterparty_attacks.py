@@ -16,6 +16,7 @@ from pyiot_evm.escrow.journal import RentalJournal
 from pyiot_evm.escrow.policies import OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import State
 from pyiot_evm.escrow.rulings import deploy_court_arbiter
+from pyiot_evm.escrow.signed import SignedAct
 from pyiot_evm.exceptions import BudgetError, ContractError, InputError, TransportError, VerificationError
 from pyiot_evm.market.rules import RuleParams
 from pyiot_evm.payment.store import PaymentStore
@@ -232,6 +233,64 @@ def test_loop__when_a_payment_that_was_given_up_is_carried_after_all__knows_the_
     assert house.step(house.renter) == []
     (rental,) = house.renter.rentals.journal.rentals(house.renter.address)
     assert (rental.state, rental.access_key is not None) == (State.ACTIVE, True)
+
+
+# Signed acts that come late
+
+
+def test_carry__when_a_signed_hand_over_comes_late__the_node_never_sees_the_key(house, monkeypatch):
+    # The file of a hand-over was good for a day. Who carried it in the last seconds, or after them, gave the renter the
+    # key in calldata that reverted, and the renter took everything back.
+    opened = house.renter.rentals.open(house.offer())
+    signed = house.owner.rentals.signing().hand_over(opened.id)
+    assert signed.call.deadline == opened.deadline - OwnerPolicy().hand_over_margin
+    key, clerk = signed.act.values["released_key"], house.owner.rentals.clerk
+    call = clerk.contract.hand_over(signed.act.rental, key)
+    given = {"chain_id": signed.chain_id, "signer": clerk.signer}
+    too_long = SignedAct.sign(call, deadline=opened.deadline + DAY, **given)  # as another program signs it
+    seen = []
+    for name in ("rpc", "rpc_batch", "try_batch"):
+        real = getattr(house.chain, name)
+        monkeypatch.setattr(house.chain, name, lambda *sent, real=real: (seen.append(str(sent)), real(*sent))[1])
+    for but in (110, -10):
+        house.pass_deadline(opened, but=but)
+        for late, says in ((signed, "was good until"), (too_long, "too close to its deadline")):
+            with pytest.raises(InputError, match=says):
+                house.arbiter.rentals.carry(late)
+    assert seen
+    assert f"{key:064x}" not in "".join(seen)
+    assert house.renter.rentals.refund(opened.id).state is State.CLOSED
+
+
+def test_signing__when_a_window_ends_before_a_day__signs_for_no_longer_and_nothing_after_it(house):
+    # A file said that it was good for a day where the window was an hour. Whoever carried it within the day came too
+    # late, and the default had granted the claim.
+    def check(rental, sign):
+        signed = sign()
+        assert signed.call.deadline == house.renter.rentals.get(rental.id).deadline
+        return signed
+
+    windows = {"claim_window": 3600, "reply_window": 3600, "ruling_window": DAY}
+    rental = house.checked_out(**windows)
+    owner, renter, arbiter = (
+        who.rentals.signing(lifetime=2 * DAY) for who in (house.owner, house.renter, house.arbiter)
+    )
+    house.arbiter.rentals.judge(rental.offer)
+    for sign in (
+        lambda: owner.claim(rental.id, 1_000_000),
+        lambda: renter.accept(rental.id) and renter.reject(rental.id),
+        lambda: arbiter.rule(rental.id, 7),
+    ):
+        signed = check(rental, sign)
+        before = house.chain.snapshot()
+        house.pass_deadline(rental)
+        with pytest.raises(InputError, match="its window is over"):
+            sign()
+        with pytest.raises(InputError, match="was good until"):
+            house.renter.rentals.carry(signed)
+        house.chain.revert(before)
+        house.owner.rentals.carry(signed)
+    assert house.renter.rentals.ending(rental.id).how == "ruled"
 
 
 # Files that a party hands on
