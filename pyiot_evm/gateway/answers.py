@@ -2,7 +2,7 @@
 
 An answer is written before it is settled. A voucher's settlement is an entry in the same file, and both are committed
 together; where the chain settles, the answer is marked after the receipt, and a retry after a crash in between asks the
-chain whether the payment's authorization was used.
+chain whether the payment moved its money (`proofs`).
 """
 
 from __future__ import annotations

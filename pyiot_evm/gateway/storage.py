@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyiot_evm.gateway.signer import Faults
     from pyiot_evm.payment.payee_book import PayeeBook
     from pyiot_evm.payment.vouchers import ChannelDomain
+    from pyiot_evm.types import Address
 
 __all__ = ["BookStorage"]
 
@@ -34,14 +35,22 @@ class BookStorage:
         self._domain = domain
         self._faults = faults
 
+    @property
+    def contract(self) -> Address:
+        """The contract that the channels are in."""
+        return self._domain.contract
+
     def transaction(self) -> AbstractContextManager[Any]:
         """Return a context in which all changes are kept together, or none is."""
         return self._book.store.write()
 
-    def charge_deposited(self, voucher: dict[str, str]) -> None:
+    def charge_deposited(self, voucher: dict[str, str]) -> bool:
         """Charge a delivery that a deposit on the chain paid for, after a crash came in between.
 
         The book does not know of that deposit: the channel is looked at anew before the next payment.
+
+        Returns:
+            Whether it is charged: a channel that is not in the book cannot be.
         """
         ceiling, signature = int(voucher["maxClaimableAmount"]), bytes.fromhex(voucher["signature"].removeprefix("0x"))
 
@@ -51,7 +60,9 @@ class BookStorage:
             taken = replace(known, charged=max(known.charged, ceiling), synced_at=0, note="")
             return taken if known.ceiling > ceiling else replace(taken, ceiling=ceiling, signature=signature)
 
-        self._book.update(ChannelId(voucher["channelId"]), change)
+        channel = ChannelId(voucher["channelId"])
+        self._book.update(channel, change)
+        return self._book.channel(channel) is not None
 
     def take_back(self, channel_id: str, amount: int) -> None:
         """Take back a charge for what was not delivered; the channel is looked at anew before the next one."""

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyiot_evm.device.schema import check_depth
 from pyiot_evm.exceptions import ConsistencyError, InputError, PyIotEvmError, TransportError
+from pyiot_evm.gateway.proofs import Payment, is_backed, payment_of, proof_of
 from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.payment.tokens import is_authorization_used
-from pyiot_evm.payment.x402_terms import EXACT, PAYMENT_IDENTIFIER, deposit_nonce
+from pyiot_evm.payment.x402_terms import EXACT, PAYMENT_IDENTIFIER
 from pyiot_evm.types import Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pyiot_evm.chain import Chain
-    from pyiot_evm.gateway.answers import Answers
+    from pyiot_evm.gateway.answers import Answer, Answers
     from pyiot_evm.gateway.signer import Faults
     from pyiot_evm.gateway.storage import BookStorage
 
@@ -231,7 +232,7 @@ class Till:
         if self._faults.found is not None:
             return self._fault()
         if not settled.success:
-            self._drop(name, verified)
+            self._drop(name)
             return _instructed(settled.response)
         return Reply(200, body, {**_JSON, **settled.headers, "cache-control": "private"})
 
@@ -241,7 +242,7 @@ class Till:
 
     def _see_that_money_moved(self, verified: Any) -> None:
         """Ask the token itself: a facilitator's receipt is a word, and what is delivered for it is gone."""
-        proof = _proof_of(verified)
+        proof = proof_of(verified)
         with suppress(ConsistencyError), self._faults.noted_all():
             if "nonce" in proof and not self._is_used(proof):
                 raise ConsistencyError("the payment was settled, but its authorization is not used on the chain")
@@ -265,23 +266,38 @@ class Till:
         if known.paid:
             return Reply(200, known.body, {**_JSON, **known.headers, "cache-control": "private"})
         with self._faults.noted_all():
-            proof = known.headers
-            if "nonce" in proof and self._is_used(proof):
-                if "voucher" in proof:
-                    self._storage.charge_deposited(json.loads(proof["voucher"]))
-                self._answers.settle(*name, {})
-                return Reply(200, known.body, {**_JSON, "cache-control": "private"})
-        return None
+            return self._recovered(name, known)
 
-    def _drop(self, name: tuple[str, str] | None, verified: Any) -> None:
+    def _recovered(self, name: tuple[str, str], known: Answer) -> Reply | None:
+        """Return an answer that was paid for before its gateway could note so, ``None`` where it was not."""
+        payment = payment_of(self._chain, self._storage.contract, known.headers)
+        if payment is Payment.SEEN:
+            return Reply.problem(503, "the payment waits for its confirmations: try again")
+        if payment is Payment.NONE or not self._is_charged(known.headers):
+            return None
+        self._answers.settle(*name, {})
+        return Reply(200, known.body, {**_JSON, "cache-control": "private"})
+
+    def _is_charged(self, proof: dict[str, str]) -> bool:
+        """Charge a payment that went into a channel, where it is still there."""
+        if "voucher" not in proof:
+            return True
+        is_there = is_backed(self._chain, self._storage.contract, proof)
+        return is_there and self._storage.charge_deposited(json.loads(proof["voucher"]))
+
+    def _drop(self, name: tuple[str, str] | None) -> None:
         """Forget an answer that nobody paid: those of payments that are spoiled on purpose would fill the disk."""
-        proof = _proof_of(verified)
+        known = None if name is None else self._answers.find(*name)
+        if name is None or known is None or known.paid:
+            return
         with suppress(PyIotEvmError):
-            if name is not None and not ("nonce" in proof and self._is_used(proof)):
+            if payment_of(self._chain, self._storage.contract, known.headers) is Payment.NONE:
                 self._answers.drop(*name)
 
     def _prepare(self, name: tuple[str, str], request: PaidRequest, verified: Any, body: bytes) -> None:
-        proof = _proof_of(verified)
+        proof = proof_of(verified)
+        if proof:
+            proof["at"] = str(self._chain.block_number())
         self._answers.prepare(*name, request.url, body, proof, at=int(time.time()))
 
 
@@ -337,25 +353,6 @@ def _is_permit(raw: Any) -> bool:
     deposit = raw.get("deposit") if isinstance(raw, dict) else None
     inner = deposit.get("authorization") if isinstance(deposit, dict) else None
     return any(isinstance(part, dict) and "permit2Authorization" in part for part in (raw, inner))
-
-
-def _proof_of(verified: Any) -> dict[str, str]:
-    """Return by what the chain knows that a verified payment went through; a voucher needs no chain.
-
-    The scheme says where to look: a payment can have parts of another one beside its own.
-    """
-    raw, token = verified.payment_payload.payload, verified.payment_requirements.asset
-    if verified.payment_requirements.scheme == EXACT:
-        parts = raw["authorization"]
-        return {"token": token, "from": parts["from"], "nonce": parts["nonce"].removeprefix("0x")}
-    erc3009 = raw.get("deposit", {}).get("authorization", {}).get("erc3009Authorization")
-    if not erc3009:
-        return {}
-    salt = int(erc3009["salt"], 16)
-    channel = bytes.fromhex(raw["voucher"]["channelId"].removeprefix("0x"))
-    nonce = deposit_nonce(channel, salt)
-    voucher = json.dumps(raw["voucher"])
-    return {"token": token, "from": raw["channelConfig"]["payer"], "nonce": nonce.hex(), "voucher": voucher}
 
 
 def _instructed(response: Any) -> Reply:
