@@ -357,7 +357,7 @@ class Gateway:
         if known is not None and known.withdraw_at:
             return True
         payee = self.payments.payee
-        if known is not None and time.time() - known.synced_at <= payee.book.policy.fresh_for:
+        if known is not None and payee.book.policy.is_fresh(known, now=time.time()):
             return False
         with self._faults.noted():
             return bool(self.machine.chain.call(payee.contract.pending_withdrawals(channel_id)).initiated_at)

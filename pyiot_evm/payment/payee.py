@@ -128,8 +128,7 @@ class Payee:
         known = self.book.channel(channel.channel_id)
         if known is None and not self.chain.call(self.contract.channels(channel.channel_id)).balance:
             raise ChannelRefusedError(f"channel {channel.channel_id} holds nothing", retryable=True)
-        fresh = known is not None and int(self._clock()) - known.synced_at <= self.book.policy.fresh_for
-        if known is None or not fresh or ceiling > known.balance:
+        if known is None or not self.book.policy.is_fresh(known, now=self._clock()) or ceiling > known.balance:
             self.sync([known or channel])
 
     def claim(self, channels: Sequence[PayeeChannel] | None = None) -> list[Claim]:
@@ -241,10 +240,16 @@ class Payee:
             self.book.store.set_mark(mark, None)
 
     def _waited(self, mark: str, *, is_owed: bool) -> int:
-        """Return for how many seconds something has been owed; an idle time before it does not count."""
+        """Return for how many seconds something has been owed; an idle time before it does not count.
+
+        A mark that lies ahead is from before the clock was set back: it is taken for now, not waited for.
+        """
         now, since = int(self._clock()), self.book.store.mark(mark)
-        if is_owed == (since is None):
-            self.book.store.set_mark(mark, now if is_owed else None)
+        if is_owed and (since is None or since > now):
+            self.book.store.set_mark(mark, now)
+            return 0
+        if not is_owed and since is not None:
+            self.book.store.set_mark(mark, None)
         return now - since if is_owed and since is not None else 0
 
     def _cost(self, gas: int) -> int:

@@ -74,6 +74,13 @@ class PayeePolicy:
     claim_every: int = 24 * 3600
     fresh_for: int = 60
 
+    def is_fresh(self, channel: PayeeChannel, *, now: float) -> bool:
+        """Whether what the chain said of a channel counts: not if it is old, nor if the clock was set back since.
+
+        It may be a little newer than ``now``, where another thread looked while this one waited.
+        """
+        return abs(int(now) - channel.synced_at) <= self.fresh_for
+
     @classmethod
     def of(cls, decimals: int) -> PayeePolicy:
         """Return the defaults for a token of other decimals."""
@@ -187,7 +194,7 @@ class PayeeBook:
 
     def _free(self, channel_id: bytes, *, now: int) -> PayeeChannel:
         known = self.channel(channel_id)
-        if known is None or now - known.synced_at > self.policy.fresh_for:
+        if known is None or not self.policy.is_fresh(known, now=now):
             raise ChannelRefusedError(f"channel {ChannelId(channel_id)} was not looked at lately", retryable=True)
         self.check_free(known, now=now)
         return known

@@ -217,7 +217,7 @@ class StreamSales:
 
     def _fresh(self, channel_id: bytes, now: int) -> PayeeChannel:
         known = self._known(channel_id)
-        if now - known.synced_at > self.book.policy.fresh_for:
+        if not self.book.policy.is_fresh(known, now=now):
             raise ChannelRefusedError(f"channel {known.channel_id} was not looked at lately", retryable=True)
         return known
 

@@ -36,6 +36,7 @@ from pyiot_evm.gateway.turns import Turns
 from pyiot_evm.market.locks import LockedElsewhereError, try_lock
 from pyiot_evm.payment.payee import Watchtower
 from pyiot_evm.payment.payee_book import PayeeBook
+from pyiot_evm.payment.records import PayeeChannel
 from pyiot_evm.payment.vouchers import channel_config
 from pyiot_evm.types import Address
 
@@ -315,13 +316,19 @@ def test_batch__when_the_channel_has_no_authorizer__is_402_and_delivers_nothing(
     assert dollars(devnet, wallet.address) == 10_000_000
 
 
-def test_batch__when_the_payer_was_leaving_before_its_first_request__is_402_and_delivers_nothing(devnet, gateway):
-    """The book knew nothing of the channel yet: its payer could buy once, and take the money in the next second."""
+@pytest.mark.parametrize("ahead", [None, 7200])
+def test_batch__when_the_payer_was_leaving_before_its_first_request__is_402_and_delivers_nothing(
+    devnet, gateway, ahead
+):
+    """The book knew nothing of the channel yet, or what it knew lay ahead, for the clock was set back since."""
     buyer = Machine.create(devnet, f"leaver-{secrets.token_hex(4)}")
     payer, url = buyer.payments.payer, f"{gateway.base}/latest"
     config = channel_config(buyer.payments.signer, gateway.payments.address, token=devnet.token)
     channel = payer.deposit(payer.book.add(payer.domain, config), 5 * LATEST)
     buyer.payments.account.transact(payer.contract.initiate_withdraw(config, 5 * LATEST))
+    if ahead is not None:
+        seen = PayeeChannel(channel.channel_id, payer.domain, config, balance=5 * LATEST)
+        gateway.payments.payee.book.sync(seen, at=int(time.time()) + ahead)
     options = BatchSettlementEvmSchemeOptions(salt="0x" + "00" * 32)
     client = x402ClientSync()
     client.set_spend_controls(controls(devnet))

@@ -12,7 +12,7 @@ from pyiot_evm.gateway.config import GatewayConfig
 from pyiot_evm.gateway.server import Gateway
 from pyiot_evm.payment.facade import Payments
 from pyiot_evm.payment.payee import Payee
-from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy
+from pyiot_evm.payment.payee_book import PayeeBook, PayeePolicy, VoucherRefusedError
 from pyiot_evm.payment.vouchers import channel_config, sign_voucher
 from pyiot_evm.types import Address
 
@@ -182,6 +182,30 @@ def test_watchtower__when_the_books_are_locked_for_a_while__lives_on(devnet, pay
             time.sleep(0.02)
     finally:
         tower.close()
+
+
+def test_accept__when_the_clock_was_set_back_and_the_channel_is_empty__looks_at_it_again(payer, payee, devnet):
+    """What was seen before counted until the clock came there again: the payee delivered for an empty channel."""
+    clock = Clock()
+    side, sent = watching(payee, clock), payer.pay(payee.address, "0.001")
+    known = side.accept(sent.voucher)
+    payee.payments.account.transact(side.contract.refund(known.config, known.balance))
+    devnet.mine(devnet.confirmations)
+    clock.now -= 7200
+    with pytest.raises(VoucherRefusedError, match="the channel holds 0"):
+        side.accept(sent.voucher, 1_000)
+    assert side.claim() == []
+
+
+def test_tend__when_the_clock_was_set_back__dust_waits_a_day_from_then(devnet, payer, payee):
+    clock = Clock()
+    side = watching(payee, clock)
+    side.accept(payer.pay(payee.address, "0.000001").voucher, 1)
+    assert side.tend() == []
+    clock.now -= 30 * DAY
+    assert side.tend() == []
+    clock.now += DAY
+    assert [claim.amount for claim in side.tend()] == [1]
 
 
 @pytest.mark.parametrize("restarts", [False, True])

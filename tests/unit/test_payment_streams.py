@@ -177,6 +177,23 @@ def test_begin__when_the_payer_is_leaving__keeps_the_voucher_and_refuses(books):
     assert (books.payee.channel(books.id).ceiling, books.sales.unsettled()) == (PRICE, [])
 
 
+@pytest.mark.parametrize(("moved", "is_fresh"), [(0, True), (60, True), (61, False), (-60, True), (-7200, False)])
+def test_sales__when_the_clock_was_moved_since_the_channel_was_looked_at__go_by_how_far(books, moved, is_fresh):
+    """Set back by two hours, what the chain had said counted for two hours more: the channel could be empty by then."""
+    now, offer = NOW + moved, Offer(0, 0, PRICE)
+    acts = [
+        lambda: books.payee.accept(books.voucher(PRICE), 0, now=now),
+        lambda: books.sales.sell(books.voucher(PRICE), offer, device=DEVICE, preimage=b"", now=now),
+        lambda: books.sales.settle(books.voucher(PRICE), now=now),
+    ]
+    for act in acts:
+        if is_fresh:
+            act()
+        else:
+            with pytest.raises(ChannelRefusedError, match="was not looked at lately"):
+                act()
+
+
 def test_reserve__when_the_reading_came__goes_on_with_the_next_and_counts_the_budget(books):
     for seq in range(3):
         signed = books.purchases.reserve(books.id, seq=seq, price=PRICE, lock=b"\1" * 32, sealed=b"sealed")
