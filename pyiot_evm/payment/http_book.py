@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hmac
 import json
+from base64 import b64decode
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from pyiot_evm.exceptions import BudgetError, InputError
+from pyiot_evm.exceptions import BudgetError, InputError, TransportError
 from pyiot_evm.payment.vouchers import ChannelId
 from pyiot_evm.types import Address, Bytes32
 
@@ -51,7 +52,7 @@ class Purchase:
         lane: The lane that it took.
         token: The ERC-20 in which it is paid.
         channel: The channel's id; empty where the payment is a transfer of its own.
-        paid: What it added to what is promised, base units.
+        paid: What it added to what is promised, base units; with a key, all that was promised under it.
         hour: In which hour since 1970 it was counted against the budget.
         header: The payment as it was sent; empty before it was signed.
     """
@@ -70,6 +71,11 @@ class Purchase:
     def is_named(self) -> bool:
         """Whether its payer gave it a key: its answer is kept, and it is nobody else's."""
         return self.identifier.startswith(_NAMED)
+
+    @property
+    def price(self) -> int:
+        """What it costs, base units, as it was signed; what it promised where it was not."""
+        return int(json.loads(b64decode(self.header))["accepted"]["amount"]) if self.header else self.paid
 
 
 def identifier_of(key: str, secret: bytes) -> str:
@@ -103,7 +109,8 @@ class HttpBook:
     def promise(self, purchase: Purchase, *, amount: int, ceiling: int, most: int) -> Purchase:
         """Write a payment down: its part of the budget, and the channel's ceiling with it.
 
-        A ceiling that was promised before costs nothing again: it is the same promise.
+        A ceiling that was promised before costs nothing again: it is the same promise. A key whose payment was refused
+        is paid on from what it promised, up to its price.
 
         Args:
             purchase: The payment.
@@ -113,31 +120,39 @@ class HttpBook:
 
         Raises:
             BudgetError: It would go over ``most`` or over a limit; nothing was written.
+            TransportError: Its key promised its price already; nothing was written.
         """
         with self._store.write() as database:
+            before = self._named(purchase.identifier)
             paid = amount
             if purchase.channel:
                 channel = ChannelId(purchase.channel)
                 paid = max(ceiling - self._payer.channel(channel).ceiling, 0)
                 self._payer.raise_ceiling(channel, ceiling)
+            _check_key(before, purchase, amount=amount, more=paid)
             if paid > most:
                 more, allowed = (self._budgets.money(purchase.token, units) for units in (paid, most))
                 raise BudgetError(f"it costs {more} more, at most {allowed} may be paid; nothing was signed")
             self._budgets.check_each(self._payer.payer, purchase.token, amount)
             hour = self._budgets.spend(database, self._payer.payer, purchase.token, purchase.payee, paid)
             made = replace(purchase, paid=paid, hour=hour)
+            if before is not None:  # what was sent stays, until there is something else to send
+                made = replace(made, paid=before.paid + paid, header=before.header)
             row = (self._payer.payer.hex(), made.identifier, made.url, made.payee.hex(), made.lane, made.token.hex())
             database.execute(
-                "INSERT INTO http_purchases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', NULL)",
-                (*row, made.channel, str(paid), hour),
+                "INSERT OR REPLACE INTO http_purchases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+                (*row, made.channel, str(made.paid), hour, made.header),
             )
         return made
 
     def undo(self, purchase: Purchase) -> None:
         """Take back a payment that was not sent, whatever was signed for it: nobody has it.
 
-        A channel's ceiling stays where it is; the next payment up to there costs nothing again.
+        A channel's ceiling stays where it is; the next payment up to there costs nothing again. What was promised under
+        a key stays its own.
         """
+        if purchase.is_named and purchase.channel and purchase.paid:
+            return
         with self._store.write() as database:
             self.finish(purchase)
             if not purchase.channel:
@@ -176,6 +191,11 @@ class HttpBook:
         if found[0]["url"] != url:
             raise InputError(f"the key names a payment for {found[0]['url']}")
         return _purchase(found[0]), None if found[0]["answer"] is None else json.loads(found[0]["answer"])
+
+    def _named(self, identifier: str) -> Purchase | None:
+        query = "SELECT * FROM http_purchases WHERE payer = ? AND identifier = ?"
+        found = self._store.read(query, self._payer.payer.hex(), identifier)
+        return _purchase(found[0]) if found else None
 
     def unanswered(self) -> list[Purchase]:
         """Return payments that were begun and not answered: under way, or interrupted where nobody holds their lane."""
@@ -233,3 +253,21 @@ def _purchase(row: Any) -> Purchase:
         hour=row["hour"],
         header=row["header"],
     )
+
+
+def _check_key(before: Purchase | None, purchase: Purchase, *, amount: int, more: int) -> None:
+    """See that a key whose payment was refused pays no more than its price, whatever its server shows.
+
+    Raises:
+        TransportError: It would.
+    """
+    if before is None:
+        return
+    is_same = bool(before.channel) and before.channel == purchase.channel
+    price = min(amount, before.price) if before.header else amount
+    if not is_same or (before.header and amount > before.price) or (more and before.paid + more > price):
+        raise TransportError(
+            "the server refused the payment of this key, and may have taken it: no other one is signed",
+            hint="the same key sends the same payment again; another key makes another payment",
+            retryable=False,
+        )

@@ -266,25 +266,26 @@ class HttpPayer:
 
     def _buy(self, blank: Purchase, terms: Any, most: int) -> Bought:
         """Pay and get the answer; a server that shows a later voucher of ours is paid on from that one, once."""
-        spent, response = 0, None
+        spent, kept, response = 0, 0, None
         for _ in range(2):
             salt = self._wallet.open_salt(terms.accepts[0], blank.lane)
             client = self._wallet.client(most, salt)
             purchase, payload = self._promise(blank, terms, most - spent, client=client, salt=salt)
-            spent += purchase.paid
+            spent += purchase.paid - kept
             response = self._send_payment(purchase)
             is_recovered = self._note(client, purchase, payload, response)
             if response.status_code != _PAYMENT_REQUIRED:
                 return self._answered(purchase, response, max(spent, _price_of(payload)))
-            self._refused(purchase, response)
+            kept = self._refused(purchase, response)
             if not is_recovered:
                 break
         raise TransportError(f"the server refused the payment: {_reason(response)}", retryable=False)
 
-    def _refused(self, purchase: Purchase, response: Any) -> None:
-        """Forget a payment that a server refused; not a transfer with a key that the server can still take.
+    def _refused(self, purchase: Purchase, response: Any) -> int:
+        """Forget a payment that a server refused; not one with a key that the server can still take.
 
-        A voucher for the same sum costs nothing more; a second transfer would be a second payment under one key.
+        A second transfer would be a second payment under one key. So would a higher voucher, where a server shows the
+        first one as charged: what was promised under a key is kept, and returned, and pays up to its price.
         """
         if purchase.is_named and not purchase.channel and not self._waiting.is_void(purchase):
             raise TransportError(
@@ -292,7 +293,16 @@ class HttpPayer:
                 hint="it could still take it, so the same key sends the same payment again, and no other one",
                 retryable=False,
             )
+        if purchase.is_named and purchase.channel and not self._is_overtaken(purchase):
+            return purchase.paid
         self._book.finish(purchase)
+        return 0
+
+    def _is_overtaken(self, purchase: Purchase) -> bool:
+        """Whether a voucher adds nothing to what its payee holds: promised before, or below one of another book."""
+        context = self._book.get(purchase.channel)
+        shown = 0 if context is None else int(context.signed_max_claimable or 0)
+        return not purchase.paid or shown > self._payments.payer.book.channel(ChannelId(purchase.channel)).ceiling
 
     def _note(self, client: Any, purchase: Purchase, payload: Any, response: Any) -> bool:
         """Let x402's client learn from an answer; tell whether it is to pay on from what the server shows.

@@ -13,7 +13,7 @@ import time
 from base64 import b64decode
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pyiot_evm.exceptions import InputError
 from pyiot_evm.payment.budgets import HOUR
@@ -98,8 +98,8 @@ class WaitingPayments:
         with self._lanes.hold(purchase.payee, purchase.lane) as is_held:
             if not is_held:
                 raise InputError(f"payment {id} is under way, or another one to this payee is", hint="try again")
-            if self._book.is_unanswered(purchase) and self.end([purchase]):
-                if purchase.is_named:
+            if self._book.is_unanswered(purchase):
+                if self.end([purchase]) and purchase.is_named:
                     raise InputError(
                         f"payment {id} is not dropped, and its key names it: it was taken, or could still be",
                         hint="the same command sends the same payment again; another key makes another payment",
@@ -154,13 +154,9 @@ def _transfer_of(purchase: Purchase) -> _Transfer | None:
     if purchase.channel or not purchase.header:
         return None
     with suppress(KeyError, TypeError, ValueError):
-        terms = _document(purchase)["payload"]["authorization"]
+        terms = json.loads(b64decode(purchase.header))["payload"]["authorization"]
         return _Transfer(Address(terms["from"]), Bytes32(terms["nonce"]), int(terms["validBefore"]))
     return None
-
-
-def _document(purchase: Purchase) -> Any:
-    return json.loads(b64decode(purchase.header))
 
 
 def _shown(purchase: Purchase) -> WaitingPayment:
@@ -169,7 +165,7 @@ def _shown(purchase: Purchase) -> WaitingPayment:
         id=purchase.identifier[:_ID_LENGTH],
         url=purchase.url,
         payee=purchase.payee,
-        price=int(_document(purchase)["accepted"]["amount"]) if purchase.header else purchase.paid,
+        price=purchase.price,
         token=purchase.token,
         at=purchase.hour * HOUR,
         good_until=None if transfer is None else transfer.valid_before,

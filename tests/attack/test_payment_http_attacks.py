@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 from x402.http.utils import encode_payment_response_header
+from x402.http.x402_http_client import x402HTTPClientSync
 from x402.mechanisms.evm.batch_settlement.errors import ERR_CUMULATIVE_AMOUNT_MISMATCH
 from x402.mechanisms.evm.types import TransactionReceipt
 from x402.schemas import SettleResponse
@@ -134,6 +135,123 @@ def test_get__when_the_server_refuses_a_transfer_that_it_could_take__the_same_ke
     assert len(cheat.payments) == 2
     assert cheat.payments[0] == cheat.payments[1]
     assert payer.payments.spending().in_period == 1000
+
+
+def corrective(terms, cheat, number=-1):
+    """Return a 402 that shows one of the payer's own vouchers as charged."""
+    voucher = cheat.payments[number]["voucher"]
+    ceiling, shown = voucher["maxClaimableAmount"], copy.deepcopy(terms) | {"error": ERR_CUMULATIVE_AMOUNT_MISMATCH}
+    for option in shown["accepts"]:
+        option["extra"]["channelState"] = {
+            "channelId": voucher["channelId"], "balance": "1000000", "totalClaimed": "0", "withdrawRequestedAt": 0,
+            "refundNonce": "0", "chargedCumulativeAmount": ceiling,
+        }  # fmt: skip
+        option["extra"]["voucherState"] = {"signedMaxClaimable": ceiling, "signature": voucher["signature"]}
+    return 402, {"payment-required": encoded(shown)}
+
+
+def charged(cheat):
+    """Return the answer of a server that charges the last voucher."""
+    voucher = cheat.payments[-1]["voucher"]
+    state = {
+        "channelId": voucher["channelId"], "balance": "10000", "totalClaimed": "0",
+        "chargedCumulativeAmount": voucher["maxClaimableAmount"],
+    }  # fmt: skip
+    receipt = SettleResponse(
+        success=True, transaction="", network="eip155:31337", extra={"chargedAmount": "1000", "channelState": state}
+    )
+    return 200, {"payment-response": encode_payment_response_header(receipt)}
+
+
+def test_get__when_each_voucher_of_a_key_is_shown_as_charged__signs_no_higher_one(terms, payer):
+    """Each call signed for one price more: 5,000 were paid under one key."""
+    cheat = Cheat(terms, lambda cheat: corrective(terms, cheat))
+    try:
+        for most in (1000, 1000, 9000, 9000):
+            with pytest.raises(TransportError, match="the server refused the payment of this key") as caught:
+                HttpPayer(payer.payments, scheme="batch-settlement").get(cheat.url, most=most, key="one")
+            assert not caught.value.retryable
+        assert set(ceilings(cheat)) == {1000}
+        assert payer.payments.spending().in_period == 1000
+        with pytest.raises(TransportError, match="the server refused the payment: "):
+            HttpPayer(payer.payments, scheme="batch-settlement").get(cheat.url, most=2000)  # without a key: paid on
+    finally:
+        cheat.close()
+    assert ceilings(cheat)[-2:] == [2000, 3000]
+
+
+def test_get__when_the_price_changes_or_transfers_are_wanted_after_a_refusal__the_key_still_pays_once(terms, payer):
+    cheat = Cheat(terms, lambda cheat: corrective(terms, cheat))
+    try:
+        for amount, scheme in (("1000", "batch-settlement"), ("3000", "batch-settlement"), ("3000", "exact")):
+            for option in terms["accepts"]:
+                option["amount"] = amount
+            with pytest.raises(TransportError, match="the server refused the payment of this key"):
+                HttpPayer(payer.payments, scheme=scheme).get(cheat.url, most=9000, key="one")
+    finally:
+        cheat.close()
+    assert set(ceilings(cheat)) == {1000}
+    assert payer.payments.spending().in_period == 1000
+
+
+def test_get__when_a_server_without_identifiers_loses_its_answer__the_key_does_not_pay_again(terms, payer):
+    """The server is honest: it charged the voucher, and says so when it comes again."""
+    cheat = Cheat(terms, lambda cheat: (504, {}) if len(cheat.payments) == 1 else corrective(terms, cheat))
+    try:
+        for _ in range(3):
+            with pytest.raises(TransportError):
+                HttpPayer(payer.payments, scheme="batch-settlement").get(cheat.url, most=1000, key="one")
+    finally:
+        cheat.close()
+    assert set(ceilings(cheat)) == {1000}
+    assert payer.payments.spending().in_period == 1000
+
+
+@pytest.mark.parametrize(("forgets", "last", "sent"), [("server", 0, [3000, 2000]), ("client", 1, [1000, 3000])])
+def test_get__when_a_voucher_of_a_key_was_not_charged__is_paid_on_from_the_last_that_was(
+    terms, payer, forgets, last, sent
+):
+    cheat = Cheat(terms, lambda cheat: corrective(terms, cheat, last) if len(cheat.payments) == 3 else charged(cheat))
+    client = HttpPayer(payer.payments, scheme="batch-settlement")
+    try:
+        for _ in range(2):
+            assert client.get(cheat.url, most=1000).status == 200
+        if forgets == "client":
+            client._book.delete(cheat.payments[0]["voucher"]["channelId"])
+        bought = client.get(cheat.url, most=1000, key="one")
+        assert (bought.status, bought.paid) == (200, 1000)
+        assert client.get(cheat.url, most=1000, key="one") == bought
+    finally:
+        cheat.close()
+    assert ceilings(cheat) == [1000, 2000, *sent]
+    assert payer.payments.spending().in_period == 3000
+
+
+def test_get__when_the_node_dies_before_a_voucher_of_a_key_is_signed__the_key_still_pays_once(
+    terms, payer, monkeypatch
+):
+    cheat = Cheat(terms, lambda cheat: corrective(terms, cheat))
+    client = HttpPayer(payer.payments, scheme="batch-settlement")
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(x402HTTPClientSync, "create_payment_payload", dead)
+            with pytest.raises(TransportError, match="the node is down"):
+                client.get(cheat.url, most=1000, key="one")
+        (waiting,) = payer.payments.waiting.all()
+        assert (waiting.price, cheat.payments) == (1000, [])
+        for _ in range(2):
+            with pytest.raises(TransportError, match="the server refused the payment of this key"):
+                client.get(cheat.url, most=1000, key="one")
+        with pytest.raises(InputError, match="its key names it"):
+            payer.payments.waiting.drop(waiting.id)
+    finally:
+        cheat.close()
+    assert set(ceilings(cheat)) == {1000}
+    assert payer.payments.spending().in_period == 1000
+
+
+def dead(*_, **__):
+    raise TransportError("the node is down")
 
 
 def test_get__when_a_corrective_402_has_a_forged_state__nothing_more_is_signed(terms, payer):
