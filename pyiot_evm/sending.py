@@ -146,7 +146,13 @@ class Sender:
         return record
 
     def send_once(
-        self, subject: object, purpose: str, call: Call[Any], *, confirmations: int | None = None
+        self,
+        subject: object,
+        purpose: str,
+        call: Call[Any],
+        *,
+        confirmations: int | None = None,
+        max_gas: int | None = None,
     ) -> TransactionRecord:
         """Send the one transaction of a kind that an order or a sale needs; after a failure the next has a new key.
 
@@ -155,15 +161,17 @@ class Sender:
             purpose: One word for people.
             call: What to send.
             confirmations: Blocks on top of it to wait for; the chain's own number when left out.
+            max_gas: The most gas that it may take; left out, whatever it takes.
         """
-        return self.finish(self.begin(subject, purpose, call), confirmations=confirmations)
+        return self.finish(self.begin(subject, purpose, call, max_gas=max_gas), confirmations=confirmations)
 
-    def begin(self, subject: object, purpose: str, call: Call[Any]) -> Started:
+    def begin(self, subject: object, purpose: str, call: Call[Any], *, max_gas: int | None = None) -> Started:
         """Send a transaction as :meth:`send_once` does, and do not wait for it."""
         number = self.failures(subject, purpose)
         content = keccak256(bytes(call.data))[:8].hex()
         try:
-            pending = self.account.send(call, key=f"{self.PREFIX}:{purpose}:{subject}:{content}:{number}")
+            key = f"{self.PREFIX}:{purpose}:{subject}:{content}:{number}"
+            pending = self.account.send(call, key=key, max_gas=max_gas)
         except ContractError:
             self.note_failure(subject, purpose, number)
             raise

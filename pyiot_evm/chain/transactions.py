@@ -33,7 +33,7 @@ from pyiot_evm.chain.fees import FEE_REQUESTS, FeePolicy, FeeQuote
 from pyiot_evm.chain.reverts import error_of
 from pyiot_evm.chain.rpc import Request, RpcError
 from pyiot_evm.chain.transaction_records import Attempt, Entry, Intent, check_same_intent
-from pyiot_evm.exceptions import InputError, SigningError, TransactionError, TransportError
+from pyiot_evm.exceptions import BudgetError, InputError, SigningError, TransactionError, TransportError
 from pyiot_evm.types import TransactionHash, from_units
 
 if TYPE_CHECKING:
@@ -116,24 +116,33 @@ class Account:
 
     # --- sending ---
 
-    def send(self, call: Call[Any], *, key: str | None = None, gas: int | None = None) -> Pending:
+    def send(
+        self, call: Call[Any], *, key: str | None = None, gas: int | None = None, max_gas: int | None = None
+    ) -> Pending:
         """Simulate, sign, journal and send one call.
 
         Args:
             call: What to send.
             key: The idempotency key: the same key never sends a second transaction, whatever crashed in between.
             gas: The gas limit; left out, it is estimated, and a call that would revert is not sent.
+            max_gas: The most that the gas limit may be estimated at.
 
         Raises:
+            BudgetError: It takes more than ``max_gas``; nothing was signed.
             ContractError: It would revert.
             InputError: The key belongs to another call.
             TransactionError: The account cannot pay, or the node will never take it.
             TransportError: The node did not answer before anything was signed.
         """
-        return self.send_many([call], keys=[key], gas=gas)[0]
+        return self.send_many([call], keys=[key], gas=gas, max_gas=max_gas)[0]
 
     def send_many(
-        self, calls: Sequence[Call[Any]], *, keys: Sequence[str | None] | None = None, gas: int | None = None
+        self,
+        calls: Sequence[Call[Any]],
+        *,
+        keys: Sequence[str | None] | None = None,
+        gas: int | None = None,
+        max_gas: int | None = None,
     ) -> list[Pending]:
         """Send independent calls in JSON-RPC batches of a hundred.
 
@@ -152,7 +161,7 @@ class Account:
         with ThreadPoolExecutor(self._lanes) if len(calls) > BATCH else nullcontext() as sender:
             for start in range(0, len(calls), _GROUP):
                 group = slice(start, start + _GROUP)
-                entries, quote = self._prepare(calls[group], names[group], gas)
+                entries, quote = self._prepare(calls[group], names[group], gas, max_gas)
                 try:
                     for first in range(0, len(entries), BATCH):
                         part = entries[first : first + BATCH]
@@ -229,7 +238,7 @@ class Account:
         return self._pending(entries)
 
     def _prepare(
-        self, calls: Sequence[Call[Any]], keys: Sequence[str | None], gas: int | None
+        self, calls: Sequence[Call[Any]], keys: Sequence[str | None], gas: int | None, max_gas: int | None
     ) -> tuple[list[Entry], FeeQuote | None]:
         """Return a row with a nonce for each call, and what the chain asks for gas; the new rows are not signed."""
         rows = self._known(calls, keys)
@@ -238,7 +247,9 @@ class Account:
         if fresh:
             flight = self._preflight([calls[n] for n in fresh], [keys[n] for n in fresh], gas)
             if flight is None:  # another thread or process sent one of them meanwhile
-                return self._prepare(calls, keys, gas)
+                return self._prepare(calls, keys, gas, max_gas)
+            if max_gas is not None and (most := max(flight.gas)) > max_gas:
+                raise BudgetError(f"it may take {most} gas, the limit is {max_gas}")
             quote = flight.quote
             intents = [_intent(calls[n], keys[n], limit) for n, limit in zip(fresh, flight.gas, strict=True)]
             offer = self._fees.first_offer(quote)

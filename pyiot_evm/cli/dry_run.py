@@ -106,10 +106,15 @@ class RehearsalAccount(Account):
     chain: RehearsalChain
 
     def send_many(
-        self, calls: Sequence[Call[Any]], *, keys: Sequence[str | None] | None = None, gas: int | None = None
+        self,
+        calls: Sequence[Call[Any]],
+        *,
+        keys: Sequence[str | None] | None = None,
+        gas: int | None = None,
+        max_gas: int | None = None,
     ) -> list[Any]:
         """Simulate the calls; the dry run ends unless all of them only prepare."""
-        del keys, gas
+        del keys, gas, max_gas  # what it takes is shown, whatever the limit
         for call in calls:
             self.chain.rehearsals.append(Rehearsal(self.address, call, self._simulate(call)))
         if all(call.function.startswith(_PREPARES) and call.contract != _FINAL for call in calls):

@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 
 @command(nouns, "carry", CHAIN, TOKEN, SENDS, KEYS)
-def carry(session: Session, *, files: given.SignedFiles, name: As) -> None:
+def carry(session: Session, *, files: given.SignedFiles, name: As, max_gas: given.MaxGas = 1_000_000) -> None:
     """Send what somebody else signed with --sign-only, and pay the gas for it.
 
     It does what its signer said and nothing else: it is decoded and checked first, and one that was changed, is late or
@@ -28,7 +28,7 @@ def carry(session: Session, *, files: given.SignedFiles, name: As) -> None:
     """
     rentals, signed = given.rentals_of(session, name), given.carried_of(files)
     shown = documents.signed(session.chain, signed)  # before anything is sent: afterwards nothing may get lost
-    sent = rentals.carry(signed)
+    sent = rentals.carry(signed, max_gas=max_gas)
     session.output.show(shown | {"state": "carried", "transactions": shared.transactions([sent])})
 
 

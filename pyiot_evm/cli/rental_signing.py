@@ -26,6 +26,7 @@ SignedFiles = Annotated[
 ]
 SignedFile = Annotated[Path, typer.Argument(metavar="FILE", help="A ruling that another member signed.")]
 RuledOffer = Annotated[Path, typer.Option("--offer", metavar="FILE", help="The offer file of the rental.")]
+MaxGas = Annotated[int, typer.Option("--max-gas", metavar="GAS", min=1, help="Send nothing that takes more gas.")]
 SignedOut = Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the file with both signatures goes.")]
 
 

@@ -9,7 +9,7 @@ Example:
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.device.signers import verify_signature
 from pyiot_evm.escrow.accounts import account_signed, join_signatures
@@ -21,12 +21,16 @@ from pyiot_evm.payment.tokens import receive_digest, token_domain
 from pyiot_evm.relay import RelayRequest, carry
 
 if TYPE_CHECKING:
+    from pyiot_evm.chain.calls import Call
     from pyiot_evm.contracts.shared import Terms
     from pyiot_evm.escrow.clerk import Clerk
     from pyiot_evm.sending import TransactionRecord
     from pyiot_evm.types import Address
 
-__all__ = ["Carrier"]
+__all__ = ["MAX_GAS", "Carrier"]
+
+MAX_GAS: Final = 1_000_000
+"""The most gas that a stranger's file may take: its account and its token are code that the stranger chose."""
 
 
 class Carrier:
@@ -35,17 +39,20 @@ class Carrier:
     Args:
         clerk: Who sends.
         margin: Seconds before the deadline after which no hand-over is sent: it would give the key away for nothing.
+        max_gas: The most gas to pay for.
     """
 
-    def __init__(self, clerk: Clerk, *, margin: int = 120) -> None:
+    def __init__(self, clerk: Clerk, *, margin: int = 120, max_gas: int = MAX_GAS) -> None:
         self._clerk = clerk
         self._margin = margin
+        self._max_gas = max_gas
 
     def carry(self, signed: SignedAct | SignedOpening) -> TransactionRecord:
         """Send a signed act or a signed opening, once.
 
         Raises:
             InputError: It is for another chain or escrow, or no longer good; nothing was sent.
+            BudgetError: It takes more gas than the most to pay for; nothing was sent.
             VerificationError: It was changed after it was signed, or too few signed it; nothing was sent.
             ContractError: The escrow refused, before it was sent.
         """
@@ -60,7 +67,7 @@ class Carrier:
             self._check_hand_over(rental.terms, signed.call.deadline)
         request = RelayRequest(signed.escrow, signed.call, self._signature(signed))
         subject = f"carry {signed.digest.hex()}"
-        return clerk.send_once(subject, "carry", carry(request, clerk.contract), confirmations=0)
+        return self._send(subject, "carry", carry(request, clerk.contract))
 
     def _open(self, signed: SignedOpening) -> TransactionRecord:
         clerk, offer = self._clerk, signed.offer
@@ -79,7 +86,10 @@ class Carrier:
         )
         if not self._is_signed(signed.renter, digest, signed.signature):
             raise VerificationError(f"{signed.renter} did not sign this opening: the file was changed")
-        return clerk.send_once(signed.rental_id, "open", opening_call(clerk, signed), confirmations=0)
+        return self._send(signed.rental_id, "open", opening_call(clerk, signed))
+
+    def _send(self, subject: object, purpose: str, call: Call[Any]) -> TransactionRecord:
+        return self._clerk.send_once(subject, purpose, call, confirmations=0, max_gas=self._max_gas)
 
     def _check_place(self, chain_id: int, escrow: Address) -> None:
         clerk = self._clerk

@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pyiot_evm.escrow import views
-from pyiot_evm.escrow.carrying import Carrier
+from pyiot_evm.escrow.carrying import MAX_GAS, Carrier
 from pyiot_evm.escrow.desk import RentalDesk
 from pyiot_evm.escrow.inspection import Inspection, inspect
 from pyiot_evm.escrow.offering import Offering, RentalAsk
@@ -343,9 +343,9 @@ class Rentals(RentalDesk):
             lifetime=lifetime,
         )
 
-    def carry(self, signed: SignedAct | SignedOpening) -> TransactionRecord:
-        """Carry to the chain what another account signed, and pay the gas; see :meth:`Carrier.carry`."""
-        return Carrier(self.clerk, margin=self.owning.hand_over_margin).carry(signed)
+    def carry(self, signed: SignedAct | SignedOpening, *, max_gas: int = MAX_GAS) -> TransactionRecord:
+        """Carry to the chain what another account signed, for ``max_gas`` at most; see :meth:`Carrier.carry`."""
+        return Carrier(self.clerk, margin=self.owning.hand_over_margin, max_gas=max_gas).carry(signed)
 
     # Watch
 

@@ -293,6 +293,33 @@ def test_signing__when_a_window_ends_before_a_day__signs_for_no_longer_and_nothi
     assert house.renter.rentals.ending(rental.id).how == "ruled"
 
 
+def burner(loops):
+    """Code that counts down, and then answers every signature check with the magic value of ERC-1271."""
+    count = bytes.fromhex("62") + loops.to_bytes(3, "big")  # PUSH3
+    down = bytes.fromhex("5b6001900380600457")  # JUMPDEST, take one off, JUMPI back to it
+    return count + down + bytes.fromhex("631626ba7e60e01b60005260206000f3")
+
+
+def test_carry__when_the_account_that_signed_burns_gas__pays_no_more_than_the_limit(house):
+    # The account of an act answers for its signatures itself, in code of its own. One that burned millions of gas
+    # before it answered was carried without a question.
+    spender = Address(b"\x0d" * 20)
+    house.chain.set_code(spender, burner(loops=60_000))
+    clerk = house.renter.rentals.clerk
+    signed = SignedAct.sign(
+        clerk.contract.cancel_nonce(7),
+        chain_id=house.chain.chain_id,
+        signer=clerk.signer,
+        deadline=clerk.now() + DAY,
+        sender=spender,
+    )
+    carrier, before = house.arbiter, house.chain.balance(house.arbiter.address)
+    with pytest.raises(BudgetError, match="the limit is 1000000"):
+        carrier.rentals.carry(signed)
+    assert house.chain.balance(carrier.address) == before
+    assert carrier.rentals.carry(signed, max_gas=8_000_000).gas > 1_000_000
+
+
 # Files that a party hands on
 
 
