@@ -325,7 +325,7 @@ class Gateway:
             channel_id = self._checked(raw)
         except ChannelRefusedError:
             return "channel_terms_refused"
-        except (ValueError, KeyError, TypeError, AttributeError, InputError, VoucherRefusedError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, InputError, VoucherRefusedError):
             return _UNSIGNED
         if raw.get("type") == "refund":
             return None

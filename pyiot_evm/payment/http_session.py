@@ -63,6 +63,8 @@ class HttpSession:
             raise InputError(f"not an address of a server: {url!r}") from error
         except requests.RequestException as error:
             raise TransportError(f"the answer of {url} cannot be read: {error}") from error
+        except ValueError as error:  # urllib3's own, of a host's name
+            raise InputError(f"not an address of a server: {url!r}") from error
 
     def _read(self, url: str, response: Any) -> None:
         _check_headers(response)

@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urlsplit, urlunsplit
 
 from pyiot_evm.exceptions import ConfigurationError, InputError, PyIotEvmError, TransportError
 from pyiot_evm.market.locks import LockedElsewhereError, try_lock
@@ -113,7 +113,7 @@ class StreamPlace:
         Raises:
             InputError: It is no address of a gateway, or no device is named, or two.
         """
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in _SCHEMES or not parts.netloc:
             raise InputError(f"not an address of a gateway: {url!r}", hint="e.g. http://127.0.0.1:8402")
         match = _PATH.fullmatch(parts.path)
@@ -347,9 +347,20 @@ class ReadingStream:
 def _start(start: int | str | None) -> int | Literal["next"] | None:
     if start is None or start == "next":
         return None if start is None else "next"
-    if not str(start).isdecimal() or int(start) > MAX_SEQ:
-        raise InputError(f"not a reading to begin with: {start!r}", hint="its number, or next")
-    return int(start)
+    with suppress(ValueError):  # also of a number with thousands of digits
+        if str(start).isdecimal() and int(start) <= MAX_SEQ:
+            return int(start)
+    shown = f": {start[:40]!r}" if isinstance(start, str) else ""
+    raise InputError(f"not a reading to begin with{shown}", hint="its number, or next")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read when it is asked for
+    except ValueError as error:
+        raise InputError(f"not an address of a gateway: {url!r}", hint="e.g. http://127.0.0.1:8402") from error
+    return parts
 
 
 @contextmanager

@@ -68,6 +68,7 @@ def _text(most: int) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if not isinstance(value, str) or len(value) > most:
             raise ValueError(f"not a text of at most {most} characters")
+        value.encode()  # a lone surrogate is no text
         return value
 
     return read

@@ -189,7 +189,7 @@ class SignedVoucher:
             raise InputError(f"a voucher has at most {_MAX_TEXT} characters, not {len(text)}")
         try:
             return cls._of(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise InputError("not a voucher") from error
 
     @classmethod
@@ -221,7 +221,10 @@ def config_of(fields: dict[str, Any]) -> ChannelConfig:
         InputError: A field is no address or does not fit its type.
         KeyError: A field is missing.
     """
-    delay = int(fields["withdrawDelay"])
+    try:
+        delay = int(fields["withdrawDelay"])
+    except OverflowError as error:  # 1e999 in JSON
+        raise InputError("withdrawDelay is infinite") from error
     word(delay, bits=40)
     return ChannelConfig(
         payer=Address(fields["payer"]),

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pyiot_evm.exceptions import TransportError
+from pyiot_evm.exceptions import InputError, TransportError
 from pyiot_evm.payment import http_session
 from pyiot_evm.payment.http_session import HttpSession
 
@@ -57,3 +57,9 @@ def test_get__when_the_answer_drips_in__says_that_it_did_not_come_whole(server):
         HttpSession(0.25).get(f"{server}/100x65536x60")
     assert str(caught.value) == f"the answer of {server}/100x65536x60 did not come whole within 0.25 s"
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "[::1", "example:99999"])
+def test_get__when_the_host_can_be_none__is_an_input_error(host):
+    with pytest.raises(InputError, match="not an address of a server"):
+        HttpSession(1.0).get(f"http://{host}/")

@@ -11,7 +11,9 @@ from pyiot_evm.payment.payee_book import ChannelRefusedError, PayeeBook, PayeePo
 from pyiot_evm.payment.payer_book import DepositNeeded, PayerBook
 from pyiot_evm.payment.records import PayeeChannel
 from pyiot_evm.payment.store import PaymentStore
+from pyiot_evm.payment.stream import StreamPlace
 from pyiot_evm.payment.stream_keys import StreamKeys, is_stream_salt, lock_of, seal_reading, stream_salt
+from pyiot_evm.payment.stream_messages import Message
 from pyiot_evm.payment.stream_purchases import BoughtReading, StreamPurchases
 from pyiot_evm.payment.stream_sales import Offer, StreamSales
 from pyiot_evm.payment.vouchers import ChannelDomain, channel_config, sign_voucher
@@ -258,3 +260,20 @@ def test_move__when_a_reading_is_under_way__refuses_to_leave_it(books):
     books.purchases.reserve(books.id, seq=5, price=PRICE)
     with pytest.raises(InputError, match="reading 5 is paid"):
         books.purchases.move(books.id, 6)
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:port"])
+def test_parse__when_the_address_is_none__is_an_input_error(url):
+    with pytest.raises(InputError, match="not an address of a gateway"):
+        StreamPlace.parse(url, DEVICE)
+
+
+@pytest.mark.parametrize("start", ["9" * 5000, 10**5000, "-1", "first"], ids=["text", "number", "negative", "word"])
+def test_parse__when_the_first_reading_is_no_number_of_one__is_an_input_error(start):
+    with pytest.raises(InputError, match="not a reading to begin with"):
+        StreamPlace.parse("http://127.0.0.1:8402", DEVICE, start=start)
+
+
+def test_decode__when_a_schema_has_half_a_character__is_an_input_error():
+    with pytest.raises(InputError, match="a message of type schema"):
+        Message.decode('{"type":"schema","document":"\\ud800"}', sent_by="seller")

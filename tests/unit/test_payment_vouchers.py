@@ -98,6 +98,17 @@ def test_decode__when_the_text_is_anything__is_an_input_error(text):
         SignedVoucher.decode(text)
 
 
+@pytest.mark.parametrize("name", ["chainId", "withdrawDelay"])
+def test_decode__when_a_number_is_infinite__is_an_input_error(name):
+    """An `OverflowError` ended a stranger's connection with a traceback in the gateway's log."""
+    fields = json.loads(sign_voucher(KEY, DOMAIN, CONFIG, 5).encode())
+    (fields if name in fields else fields["channel"])[name] = "inf"
+    text = json.dumps(fields).replace('"inf"', "1e999")
+    assert "1e999" in text
+    with pytest.raises(InputError):
+        SignedVoucher.decode(text)
+
+
 def test_decode__when_the_text_is_endless__is_an_input_error():
     with pytest.raises(InputError, match="at most"):
         SignedVoucher.decode("[" * 100_000)
