@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pyiot_evm.callbacks import tell_each
@@ -148,14 +149,27 @@ class RentalLoop:
         return tell_each("the report of a rental loop", report, self._act())
 
     def _act(self) -> Iterator[RentalAction]:
-        failure: Exception | None = None
+        """Begin what is due in every role before any of it is waited for.
+
+        What one rental waits for, a transaction that no block takes for example, must cost no other one its deadline.
+        """
+        failures: list[Exception] = []
+        begun: list[tuple[Watch, RentalAction | tuple[Act, str]]] = []
         for watch in self._watches:
             try:
-                yield from (action for action in _serve(watch) if action is not None and self._is_news(action))
+                begun += [(watch, item) for item in _begin_all(watch)]
             except _TROUBLE as error:  # one role's trouble must not make the others miss a deadline
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                failures.append(error)
+        ends: list[Callable[[], list[RentalAction]]] = [partial(_end, *each) for each in begun]
+        for end in (*ends, *(watch.finish for watch in self._watches)):
+            try:
+                done = end()
+            except _TROUBLE as error:
+                failures.append(error)
+            else:
+                yield from (action for action in done if self._is_news(action))
+        if failures:
+            raise failures[0]
 
     def _is_news(self, action: RentalAction) -> bool:
         """Whether to tell of an action: what fails again and again for one reason, or awaits a person, once."""
@@ -168,12 +182,15 @@ class RentalLoop:
         return not is_told
 
 
-def _serve(watch: Watch) -> Iterator[RentalAction | None]:
+def _begin_all(watch: Watch) -> list[RentalAction | tuple[Act, str]]:
     records = watch.look()
     now = watch.clerk.now() if records else 0
-    begun = [item for record in records if (item := _begin(watch, record, now)) is not None]
-    yield from (item if isinstance(item, RentalAction) else _conclude(watch, *item) for item in begun)
-    yield from watch.finish()
+    return [item for record in records if (item := _begin(watch, record, now)) is not None]
+
+
+def _end(watch: Watch, begun: RentalAction | tuple[Act, str]) -> list[RentalAction]:
+    action = begun if isinstance(begun, RentalAction) else _conclude(watch, *begun)
+    return [] if action is None else [action]
 
 
 def _begin(watch: Watch, record: RentalRecord, now: int) -> RentalAction | tuple[Act, str] | None:

@@ -2,9 +2,12 @@
 
 import sqlite3
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pyiot_evm import Machine
 from pyiot_evm.device.rental_messages import CheckIn, CheckOut
 from pyiot_evm.escrow.policies import ArbiterPolicy, Claim, OwnerPolicy, RenterPolicy
 from pyiot_evm.escrow.records import Role, State
@@ -207,3 +210,30 @@ def test_loop__when_the_window_is_over__asks_nobody_any_more(house):
     rental = disputed(house)
     house.pass_deadline(rental)
     assert house.arbiter.rentals.serve(once=True) == house.owner.rentals.serve(once=True) == []
+
+
+def test_loop__when_no_block_takes_a_hand_over__answers_a_claim_beside_it_all_the_same(house):
+    """The reply was sent only after the hand-over had been waited for: two minutes for each one that was stuck."""
+    chain = house.chain
+    both = Machine.create(chain, f"both-{chain.block_number()}", curve="p256")
+    rental = both.rentals.open(house.offer(reply_window=3600))
+    house.owner.rentals.hand_over(rental.id)
+    both.rentals.show_statement(house.say(CheckOut(rental.terms_id, chain.now(), 0)))
+    house.owner.rentals.claim(rental.id, house.DEPOSIT)
+    chain.increase_time(both.rentals.get(rental.id).deadline - 300 - chain.now())
+    now = both.rentals.clerk.now()
+    house.renter.rentals.open(both.rent_out("Bay 8", start=now, end=now + 3600, fee=1))
+    chain.set_automine(enabled=False)
+    try:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            serving = pool.submit(both.rentals.serve, once=True)
+            end = time.monotonic() + 30
+            while int(chain.rpc("txpool_status")["pending"], 16) < 2:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            chain.set_automine(enabled=True)
+            chain.mine()
+            done = serving.result(timeout=60)
+    finally:
+        chain.set_automine(enabled=True)
+    assert {(action.role, action.kind) for action in done} == {(Role.OWNER, "handed-over"), (Role.RENTER, "rejected")}
