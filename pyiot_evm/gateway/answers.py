@@ -63,12 +63,20 @@ class Answers:
     def prepare(
         self, payer: str, identifier: str, request: str, body: bytes, proof: dict[str, str], *, at: int
     ) -> None:
-        """Write an answer down that is about to be paid for; a paid one stays. Old ones are forgotten."""
+        """Write an answer down that is about to be paid for; a paid one stays. Old ones are forgotten.
+
+        So is another one that waits for the same authorization: one payment is the proof of one answer.
+        """
         if at - self._tidied >= _TIDY_EVERY:
             self._tidied = at
             self.forget(before=at - self._keep)
         row = (self._payee, identifier, request, payer, "prepared", 200, json.dumps(proof), body, at)
         with self._store.write() as database:
+            database.execute(
+                "DELETE FROM answers WHERE payee = ? AND payer = ? AND identifier != ? AND state != 'paid'"
+                " AND json_extract(headers, '$.nonce') = ?",
+                (self._payee, payer, identifier, proof.get("nonce")),
+            )
             database.execute(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
                 " request = excluded.request, headers = excluded.headers, body = excluded.body, at = excluded.at"

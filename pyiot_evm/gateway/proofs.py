@@ -49,7 +49,7 @@ def proof_of(verified: Any) -> dict[str, str]:
     if terms.scheme == EXACT:
         parts = raw["authorization"]
         paid = {"from": parts["from"], "to": terms.pay_to, "amount": terms.amount}
-        return {"token": terms.asset, "nonce": parts["nonce"].removeprefix("0x"), **paid}
+        return {"token": terms.asset, "nonce": bytes.fromhex(parts["nonce"].removeprefix("0x")).hex(), **paid}
     erc3009 = raw.get("deposit", {}).get("authorization", {}).get("erc3009Authorization")
     if not erc3009:
         return {}

@@ -9,7 +9,7 @@ import pytest
 import requests
 from eth_account import Account
 
-from pyiot_evm import Machine
+from pyiot_evm import Machine, connect
 from pyiot_evm.chain import Devnet
 from pyiot_evm.chain.abi import encode
 from pyiot_evm.chain.deployment import MULTICALL3, X402_CHANNELS, X402_COLLECTOR
@@ -161,6 +161,16 @@ def leave(chain, wallet, call):
     chain.account(LocalSigner.from_secret(bytes(wallet.key))).transact(call)
 
 
+def exact_proof(chain, payment, at):
+    proof = {name: payment["authorization"][name] for name in ("from", "to")}
+    return proof | {
+        "token": str(chain.token),
+        "amount": str(LATEST),
+        "nonce": nonce_of(payment).hex(),
+        "at": str(at),
+    }
+
+
 def charged_to(gateway, wallet):
     return [c.charged for c in gateway.payments.payee.book.channels() if c.config.payer == Address(wallet.address)]
 
@@ -192,8 +202,18 @@ def test_proof__when_one_transaction_holds_two_payments_and_one_transfer__is_of_
     rows = [Call3(call.to, allow_failure=False, call_data=call.data) for call in calls]
     at = devnet.block_number()
     rushing.transact(Multicall3(MULTICALL3).aggregate3(rows))
-    proof = {"token": str(devnet.token), "amount": str(LATEST), "at": str(at)}
-    proof |= {name: paid["authorization"][name] for name in ("from", "to")}
-    proofs = [proof | {"nonce": nonce_of(payment).hex()} for payment in (paid, burnt)]
+    proofs = [exact_proof(devnet, payment, at) for payment in (paid, burnt)]
     found = [payment_of(devnet, X402_CHANNELS, one) for one in proofs]
     assert found == [Payment.CONFIRMED, Payment.NONE]
+
+
+def test_proof__when_the_block_may_still_go__is_not_final(devnet, gateway, wallet, rushing):
+    payment, _ = payment_for(devnet, wallet, gateway.latest, "exact")
+    proof = exact_proof(devnet, payment, devnet.block_number())
+    careful = connect(devnet.url, home=devnet.home, confirmations=2)
+    found = [payment_of(careful, X402_CHANNELS, proof)]
+    rushing.transact(sent(devnet, payment))
+    for _ in range(3):
+        found.append(payment_of(careful, X402_CHANNELS, proof))
+        devnet.mine(1)
+    assert found == [Payment.NONE, Payment.SEEN, Payment.SEEN, Payment.CONFIRMED]

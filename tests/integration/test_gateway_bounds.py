@@ -437,6 +437,18 @@ def test_answers__when_their_payment_fails_or_they_are_old__are_forgotten(devnet
     assert [answers.find("0xpayer", f"pay_{at}") is not None for at in (1000, 1050, 2000)] == [False, False, True]
 
 
+def test_answers__when_two_identifiers_name_one_authorization__only_the_later_waits_for_it(gateway):
+    """A request without an answer in time and its payment under another name were both answered by one transfer."""
+    answers = Answers(gateway.payments.store, Address("0x" + "22" * 20), keep=100)
+    for name, nonce in (("first", "aa"), ("other", "bb"), ("second", "aa")):
+        answers.prepare("0xpayer", name, name, b"body", {"nonce": nonce}, at=1000)
+    assert [answers.find("0xpayer", name) is not None for name in ("first", "other", "second")] == [False, True, True]
+    answers.settle("0xpayer", "second", {})
+    answers.prepare("0xpayer", "third", "third", b"body", {"nonce": "aa"}, at=1000)
+    answers.prepare("0xpayer", "free", "free", b"body", {}, at=1000)
+    assert all(answers.find("0xpayer", name) is not None for name in ("other", "second", "third", "free"))
+
+
 def test_payment__when_it_is_by_permit2__is_400(devnet, gateway, wallet):
     url = f"{gateway.base}/latest"
     payload = client_for(devnet, wallet, "exact").create_payment_payload(terms_of(url))
