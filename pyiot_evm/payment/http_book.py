@@ -11,6 +11,7 @@ import hmac
 import json
 from base64 import b64decode
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from pyiot_evm.exceptions import BudgetError, InputError, TransportError
@@ -172,6 +173,16 @@ class HttpBook:
                 "DELETE FROM http_purchases WHERE payer = ? AND identifier = ?",
                 (self._payer.payer.hex(), purchase.identifier),
             )
+
+    def refuse(self, purchase: Purchase) -> None:
+        """Ask no more for the answer to a transfer without a key: it counts until nobody can take it any more."""
+        self.keep_answer(purchase, b"", "", HTTPStatus.PAYMENT_REQUIRED)
+
+    def in_lane(self, payee: Address, lane: int) -> list[Purchase]:
+        """Return the payments of a lane that were not answered, and those refused that could still be taken."""
+        query = "SELECT * FROM http_purchases WHERE payer = ? AND answer IS NOT NULL AND substr(identifier, 1, 4) <> ?"
+        refused = [_purchase(row) for row in self._store.read(query, self._payer.payer.hex(), _NAMED)]
+        return [p for p in self.unanswered() + refused if (p.payee, p.lane) == (payee, lane)]
 
     def keep_answer(self, purchase: Purchase, body: bytes, content_type: str, status: int) -> None:
         """Keep the answer to a payment that has a key."""

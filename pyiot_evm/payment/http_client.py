@@ -227,12 +227,11 @@ class HttpPayer:
         return None
 
     def _tidy(self, payee: Address, lane: int) -> None:
-        """Look at what was interrupted in a lane, without asking its server: that may never answer.
+        """Look at what was interrupted, or refused, in a lane, without asking its server: that may never answer.
 
-        What can come to nothing any more is forgotten. The rest waits for whoever asks for its address again. What its
-        voucher promised stays promised; its deposit may have come to the channel.
+        What can come to nothing is forgotten. The rest stays promised; its deposit may have come to the channel.
         """
-        waiting = [p for p in self._book.unanswered() if (p.payee, p.lane) == (payee, lane)]
+        waiting = self._book.in_lane(payee, lane)
         try:
             for channel in {purchase.channel for purchase in self._waiting.end(waiting) if purchase.channel}:
                 self._wallet.refresh(ChannelId(channel))
@@ -282,20 +281,22 @@ class HttpPayer:
         raise TransportError(f"the server refused the payment: {_reason(response)}", retryable=False)
 
     def _refused(self, purchase: Purchase, response: Any) -> int:
-        """Forget a payment that a server refused; not one with a key that the server can still take.
+        """Ask no more for a payment that a server refused; not so where it has a key and the server can still take it.
 
-        A second transfer would be a second payment under one key. So would a higher voucher, where a server shows the
-        first one as charged: what was promised under a key is kept, and returned, and pays up to its price.
+        A second transfer, or a higher voucher, would be a second payment under one key. What was promised under it is
+        kept, and returned, and pays up to its price.
         """
-        if purchase.is_named and not purchase.channel and not self._waiting.is_void(purchase):
-            raise TransportError(
-                f"the server refused the payment: {_reason(response)}",
-                hint="it could still take it, so the same key sends the same payment again, and no other one",
-                retryable=False,
-            )
-        if purchase.is_named and purchase.channel and not self._is_overtaken(purchase):
-            return purchase.paid
-        self._book.finish(purchase)
+        if purchase.channel:
+            if purchase.is_named and not self._is_overtaken(purchase):
+                return purchase.paid
+            self._book.finish(purchase)
+        elif not purchase.is_named:
+            self._book.refuse(purchase)
+        elif self._waiting.is_void(purchase):
+            self._book.undo(purchase)
+        else:
+            hint = "it could still take it, so the same key sends the same payment again, and no other one"
+            raise TransportError(f"the server refused the payment: {_reason(response)}", hint=hint, retryable=False)
         return 0
 
     def _is_overtaken(self, purchase: Purchase) -> bool:

@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -44,6 +45,7 @@ class Cheat:
             def do_GET(self):
                 header = self.headers.get("payment-signature")
                 if header is not None:
+                    cheat.header = header
                     cheat.payments.append(json.loads(base64.b64decode(header))["payload"])
                 shown = terms if isinstance(terms, str) else encoded(terms)
                 status, headers = (402, {"payment-required": shown}) if header is None else answer(cheat)
@@ -135,6 +137,40 @@ def test_get__when_the_server_refuses_a_transfer_that_it_could_take__the_same_ke
     assert len(cheat.payments) == 2
     assert cheat.payments[0] == cheat.payments[1]
     assert payer.payments.spending().in_period == 1000
+
+
+def test_get__when_refused_transfers_cannot_be_taken_any_more__the_budget_has_back_those_that_were_not(
+    devnet, terms, payer
+):
+    """Three refusals used up what a payee may have, for ever. The first one is taken all the same."""
+    url = terms["resource"]["url"]
+
+    def refuse(cheat):
+        if len(cheat.payments) == 1:
+            requests.get(url, headers={"payment-signature": cheat.header}, timeout=30).raise_for_status()
+        return (402, {"payment-required": encoded(terms)}) if len(cheat.payments) <= 3 else (200, {})
+
+    payer.payments.set_budget(Budget(each_payee=3000))
+    cheat, client = Cheat(terms, refuse), HttpPayer(payer.payments, scheme="exact")
+    try:
+        for _ in range(3):
+            with pytest.raises(TransportError, match="the server refused the payment: "):
+                client.get(cheat.url, most=1000)
+            for option in terms["accepts"]:
+                option["maxTimeoutSeconds"] = 3
+        with pytest.raises(BudgetError):
+            client.get(cheat.url, most=1000)
+        assert (payer.payments.waiting.all(), payer.payments.spending().in_period) == ([], 3000)
+        while devnet.now() < int(cheat.payments[-1]["authorization"]["validBefore"]):
+            time.sleep(0.1)
+            devnet.mine()
+        assert [client.get(cheat.url, most=1000).status for _ in range(2)] == [200, 200]
+        with pytest.raises(BudgetError):
+            client.get(cheat.url, most=1000)
+    finally:
+        cheat.close()
+    assert payer.payments.spending().in_period == 3000
+    assert len({payment["authorization"]["nonce"] for payment in cheat.payments}) == 5
 
 
 def corrective(terms, cheat, number=-1):
